@@ -1,0 +1,10 @@
+//! The control plane's HTTP API: its request and response types, and its client.
+//!
+//! Both sides use these types, so they can't drift apart. Every request but the
+//! public ones carries `Authorization: Bearer` with an OIDC ID token (people) or
+//! a workload token (CI); the log of a session may also be uploaded with that
+//! session's own upload token. Errors are [`Problem`]s.
+
+mod types;
+
+pub use types::*;

@@ -1,0 +1,1 @@
+//! Layered settings, each knowing its source.

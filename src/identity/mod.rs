@@ -1,0 +1,1 @@
+//! Identities: device flow, CI tokens, token verification and storage.

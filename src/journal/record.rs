@@ -1,0 +1,223 @@
+//! What a line of the session log can say.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    grant::{Jwk, SessionId, SignedGrant},
+    policy::Verdict,
+};
+
+/// One line: its place in the chain and what it says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// 0 for the first line, then one more each.
+    pub seq: u64,
+    /// When, with microseconds.
+    pub at: Timestamp,
+    /// SHA-256 of the line before (its bytes without the line feed), in lower-case
+    /// hex; 64 zeros in the first line.
+    pub prev: String,
+    /// What it says.
+    #[serde(flatten)]
+    pub record: Record,
+}
+
+/// What a line says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Record {
+    /// The first line.
+    Start(Box<Start>),
+    /// A client connected.
+    Connect(ConnectionStart),
+    /// A client connection ended.
+    Disconnect(ConnectionEnd),
+    /// A statement and its verdict; on disk before the statement is forwarded.
+    Statement(Box<StatementRecord>),
+    /// The outcome of a statement that was forwarded.
+    Completion(Completion),
+    /// A setting of a connection changed, as the server reported it.
+    Setting {
+        /// The connection.
+        connection: u32,
+        /// The setting.
+        name: String,
+        /// Its new value.
+        value: String,
+    },
+    /// Something that a person should look at: a tripwire, a detected value.
+    Alert {
+        /// The connection, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection: Option<u32>,
+        /// What was seen, without the value.
+        message: String,
+    },
+    /// A signature of the session key over everything before.
+    Checkpoint {
+        /// Ed25519 over `pgate-log-v1\n`, the session id, a line feed, `prev` of this line: base64url.
+        signature: String,
+    },
+    /// The control plane's countersignature, as the client received it.
+    Receipt(Receipt),
+    /// The last line of a session that was closed. Followed by a last checkpoint,
+    /// and by receipts that arrive after it.
+    End(End),
+}
+
+/// What the first line holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// The version of the log's format; 1.
+    pub version: u32,
+    /// The session.
+    pub session: SessionId,
+    /// The signed grant, which names the identity chain and binds the session key.
+    pub grant: SignedGrant,
+    /// The session's public key.
+    pub key: Jwk,
+    /// pgate's version.
+    pub pgate: String,
+    /// The command that runs under the session, its arguments left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+/// A client connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionStart {
+    /// Its number within the session, from 1.
+    pub connection: u32,
+    /// `unix` or `tcp`.
+    pub transport: String,
+    /// The startup parameters that the client sent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// The end of a client connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionEnd {
+    /// Its number.
+    pub connection: u32,
+    /// Why it ended.
+    pub reason: String,
+}
+
+/// How a statement came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// A Query message.
+    Simple,
+    /// A Parse message: decided, not yet run.
+    Parse,
+    /// An Execute message: a run of what an earlier Parse decided.
+    Execute,
+    /// A FunctionCall message (always refused).
+    Function,
+}
+
+/// A parameter of a Bind message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parameter {
+    /// NULL.
+    Null,
+    /// A value in text format.
+    Text(String),
+    /// A value in binary format, or one that isn't UTF-8: base64.
+    Binary(String),
+    /// A value too long to keep.
+    Cut {
+        /// Its length in bytes.
+        bytes: u64,
+        /// Its SHA-256, in hex.
+        sha256: String,
+    },
+}
+
+/// A statement and its verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatementRecord {
+    /// The client connection.
+    pub connection: u32,
+    /// Its number within the session, from 1; completions name it.
+    pub statement: u64,
+    /// How it came in.
+    pub protocol: Protocol,
+    /// The text as the client sent it.
+    pub sql: String,
+    /// The values bound to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<Parameter>,
+    /// What policy said.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// The outcome of a statement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Completion {
+    /// The client connection.
+    pub connection: u32,
+    /// The statement's number.
+    pub statement: u64,
+    /// The command tag (`SELECT 3`), where it completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Rows that the client received.
+    pub rows: u64,
+    /// Bytes of these rows.
+    pub bytes: u64,
+    /// Microseconds from forwarding to completion.
+    pub duration_us: u64,
+    /// The SQLSTATE of its error, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<String>,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// Why.
+    pub reason: EndReason,
+    /// More, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The command ended, or the person pressed Ctrl-C.
+    Closed,
+    /// The grant's end came.
+    Expired,
+    /// The grant was revoked.
+    Revoked,
+    /// A masked value showed up in a result.
+    Tripwire,
+    /// pgate could not go on (a full disk, a lost server).
+    Failed,
+}
+
+/// The control plane's countersignature of the head that it has received.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The last line that it covers.
+    pub received_seq: u64,
+    /// SHA-256 of that line, in hex.
+    pub received_head: String,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// The id of the server's key.
+    pub key: String,
+    /// Ed25519 over `pgate-receipt-v1\n`, session id, `\n`, received_seq, `\n`, received_head,
+    /// `\n`, received_at: base64url.
+    pub signature: String,
+}

@@ -1,0 +1,1 @@
+//! Masks as SQL expressions, and the tripwire on results.

@@ -1,0 +1,17 @@
+//! Policy: what a role may do, as typed rules; the decision on a statement's
+//! facts; and what a role compiles to inside PostgreSQL.
+//!
+//! Owns the policy files' language, [`Role`] (the document that travels to the
+//! proxy), `decide` and `compile`. It refuses to read files, connect anywhere or
+//! ask the time: those come in as parameters. Default is deny; `deny` beats
+//! `hold` beats `allow`; what can't be resolved or classified is denied.
+
+mod model;
+mod verdict;
+
+pub use model::{
+    Access, AccessApproval, Audit, Condition, Credential, Detector, Limits, MaskKind, MaskRule,
+    Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,
+    Who,
+};
+pub use verdict::{Allowed, Denied, Held, RuleRef, Verdict};

@@ -1,0 +1,2 @@
+//! pgate's integration tests: one binary, one module for each thing that a
+//! person would try.
