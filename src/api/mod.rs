@@ -5,6 +5,6 @@
 //! a workload token (CI); the log of a session may also be uploaded with that
 //! session's own upload token. Errors are [`Problem`]s.
 
-mod types;
+mod model;
 
-pub use types::*;
+pub use model::*;

@@ -1,2 +1,4 @@
 //! pgate's integration tests: one binary, one module for each thing that a
 //! person would try.
+
+mod layers;
