@@ -1,4 +1,6 @@
 //! pgate's integration tests: one binary, one module for each thing that a
 //! person would try.
 
+mod cluster;
+mod harness;
 mod layers;
