@@ -1,0 +1,308 @@
+//! What a command prints and where: results on stdout (text, or JSON with one
+//! object or event a line), everything else on stderr.
+//!
+//! Text from a server or a log is escaped before it reaches a terminal, so that
+//! nothing in a reason or a comment can move the cursor or recolour a prompt.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::{Timestamp, tz::TimeZone};
+use serde::Serialize;
+
+use super::failure::Failure;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object, or one event a line, on stdout.
+    Json,
+}
+
+impl Format {
+    /// As flags and files write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Format::Text => "text",
+            Format::Json => "json",
+        }
+    }
+}
+
+/// How much is said beside the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chatter {
+    /// `-q`: errors only.
+    Quiet,
+    /// Notes, progress and suggestions.
+    Normal,
+}
+
+/// Where a command writes.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    format: Format,
+    chatter: Chatter,
+    stdout_is_terminal: bool,
+    stderr_is_terminal: bool,
+}
+
+impl Output {
+    /// For this process's stdout and stderr.
+    pub(crate) fn new(format: Format, chatter: Chatter) -> Self {
+        Self {
+            format,
+            chatter,
+            stdout_is_terminal: io::stdout().is_terminal(),
+            stderr_is_terminal: io::stderr().is_terminal(),
+        }
+    }
+
+    /// Whether `--output json` holds.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Whether stdout is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.stdout_is_terminal
+    }
+
+    /// Prints one JSON object as one line on stdout.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let line = serde_json::to_string(value).map_err(anyhow::Error::from)?;
+        print(&mut io::stdout().lock(), &line);
+        Ok(())
+    }
+
+    /// Prints `text` and a line feed on stdout, as it is.
+    pub(crate) fn line(&self, text: impl AsRef<str>) {
+        print(&mut io::stdout().lock(), text.as_ref());
+    }
+
+    /// Says something beside the result (stderr); nothing with `-q` or JSON.
+    pub(crate) fn note(&self, text: impl AsRef<str>) {
+        if self.chatter == Chatter::Normal && !self.is_json() {
+            print(&mut io::stderr().lock(), text.as_ref());
+        }
+    }
+
+    /// Warns on stderr, whatever the verbosity; a JSON object in JSON mode.
+    pub(crate) fn warn(&self, text: impl AsRef<str>) {
+        let text = text.as_ref();
+        let line = if self.is_json() {
+            serde_json::json!({ "warning": text }).to_string()
+        } else {
+            let word = console::style("warning:").yellow().for_stderr();
+            format!("{word} {text}")
+        };
+        print(&mut io::stderr().lock(), &line);
+    }
+
+    /// Suggests the next command.
+    pub(crate) fn next(&self, command: impl AsRef<str>) {
+        let word = console::style("next:").dim().for_stderr();
+        self.note(format!("{word} {}", command.as_ref()));
+    }
+
+    /// Prints a failure on stderr.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let mut text = String::new();
+        if self.is_json() {
+            text = serde_json::to_string(failure).unwrap_or_else(|_| failure.message().to_owned());
+        } else {
+            let word = console::style("error:").red().bold().for_stderr();
+            let _ = write!(text, "{word} {}", failure.message());
+            if let Some(hint) = failure.way_out() {
+                let word = console::style("hint:").cyan().for_stderr();
+                let _ = write!(text, "\n{word} {hint}");
+            }
+        }
+        print(&mut io::stderr().lock(), &text);
+    }
+
+    /// Shows a spinner on stderr until it is dropped; on no terminal it says
+    /// `message` once.
+    pub(crate) fn spinner(&self, message: impl Into<String>) -> Spinner {
+        let message = message.into();
+        if self.chatter == Chatter::Quiet || self.is_json() {
+            return Spinner(ProgressBar::hidden());
+        }
+        if !self.stderr_is_terminal {
+            self.note(&message);
+            return Spinner(ProgressBar::hidden());
+        }
+        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let bar = ProgressBar::new_spinner().with_style(style).with_message(message);
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Spinner(bar)
+    }
+
+    /// Prints rows under headings, in columns as wide as their widest cell. Cells
+    /// are escaped here.
+    pub(crate) fn table<const N: usize>(&self, headings: [&str; N], rows: &[[String; N]]) {
+        for line in columns(headings, rows, self.stdout_is_terminal) {
+            self.line(line);
+        }
+    }
+
+    /// Prints `name  value` pairs, names aligned. Values are escaped here.
+    pub(crate) fn fields(&self, fields: &[(&str, String)]) {
+        let width = fields.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        for (name, value) in fields {
+            let name = console::style(format!("{name:width$}")).dim();
+            self.line(format!("{name}  {}", escaped(value)));
+        }
+    }
+}
+
+/// A running spinner; dropping it wipes it off the terminal.
+pub(crate) struct Spinner(ProgressBar);
+
+impl Spinner {
+    /// Changes what it says.
+    pub(crate) fn say(&self, message: impl Into<String>) {
+        self.0.set_message(message.into());
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// `text` with terminal control and direction-changing characters shown as
+/// `\u{…}`; line feeds too, so that one value stays on one line.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        let changes_direction = matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}'
+            | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
+        if c.is_control() || changes_direction {
+            let _ = write!(clean, "{}", c.escape_default());
+        } else {
+            clean.push(c);
+        }
+    }
+    clean
+}
+
+/// A moment as people read it: local time, and how far away it is.
+pub(crate) fn moment(at: Timestamp, now: Timestamp) -> String {
+    let local = at.to_zoned(TimeZone::system());
+    let today = now.to_zoned(TimeZone::system()).date();
+    let shown = if local.date() == today {
+        local.strftime("%H:%M")
+    } else {
+        local.strftime("%Y-%m-%d %H:%M")
+    };
+    let seconds = at.as_second().saturating_sub(now.as_second());
+    let distance = lasting(seconds.unsigned_abs());
+    match seconds {
+        0 => format!("{shown} (now)"),
+        1.. => format!("{shown} (in {distance})"),
+        _ => format!("{shown} ({distance} ago)"),
+    }
+}
+
+/// A length of time in its two largest units: `59m`, `1h 30m`, `2d 4h`.
+pub(crate) fn lasting(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let Some(first) = units.iter().position(|(size, _)| seconds >= *size) else {
+        return "0s".into();
+    };
+    let mut rest = seconds;
+    let mut parts = Vec::new();
+    for (size, name) in units.iter().skip(first).take(2) {
+        let count = rest / size;
+        rest %= size;
+        if count > 0 {
+            parts.push(format!("{count}{name}"));
+        }
+    }
+    parts.join(" ")
+}
+
+fn columns<const N: usize>(
+    headings: [&str; N],
+    rows: &[[String; N]],
+    terminal: bool,
+) -> Vec<String> {
+    let cells: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| escaped(cell))).collect();
+    let mut widths = headings.map(|heading| heading.chars().count());
+    for row in &cells {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: [&str; N]| {
+        let mut text = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(text, "{cell:width$}  ");
+        }
+        text.truncate(text.trim_end().len());
+        text
+    };
+    let heading = line(headings);
+    let heading = if terminal { console::style(heading).dim().to_string() } else { heading };
+    std::iter::once(heading)
+        .chain(cells.iter().map(|row| line(row.each_ref().map(String::as_str))))
+        .collect()
+}
+
+/// Writes a line; a reader that has gone away (`pgate grants | head`) ends the
+/// process quietly, as it would any other program.
+fn print(to: &mut impl io::Write, line: &str) {
+    if let Err(error) = writeln!(to, "{line}").and_then(|()| to.flush())
+        && error.kind() == io::ErrorKind::BrokenPipe
+    {
+        std::process::exit(141);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_value_reaches_the_terminal_as_a_command() {
+        for (text, shown) in [
+            ("plain, ünïcode ✓", "plain, ünïcode ✓"),
+            ("\x1b[2Jgone", "\\u{1b}[2Jgone"),
+            ("a\u{9b}31mred", "a\\u{9b}31mred"),
+            ("line\nfeed\r", "line\\nfeed\\r"),
+            ("\u{202e}txt.exe", "\\u{202e}txt.exe"),
+        ] {
+            assert_eq!(escaped(text), shown);
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_show_their_two_largest_units() {
+        for (seconds, shown) in [
+            (0, "0s"),
+            (59, "59s"),
+            (3600, "1h"),
+            (5400, "1h 30m"),
+            (187_200, "2d 4h"),
+            (61, "1m 1s"),
+        ] {
+            assert_eq!(lasting(seconds), shown);
+        }
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_end_without_blanks() {
+        let rows = [["gr_1".into(), "ok".into()], ["x".into(), String::new()]];
+        assert_eq!(columns(["ID", "STATE"], &rows, false), ["ID    STATE", "gr_1  ok", "x"]);
+    }
+}
