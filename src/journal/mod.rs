@@ -3,9 +3,21 @@
 //! Owns the line format (DESIGN section 7). It refuses to do I/O: lines go in and
 //! out as bytes, times and keys come in as parameters. The spool that keeps the
 //! lines on disk is the proxy's, the archive the control plane's.
+//!
+//! A line is JSON in exactly one spelling: what [`encode`] makes and nothing else
+//! is read. So the hash, which covers the raw bytes, covers what a person is shown.
 
+mod chain;
+mod line;
+mod receive;
 mod record;
+#[cfg(test)]
+mod sample;
+mod signature;
 
+pub use chain::{Chain, FORMAT_VERSION, Line};
+pub use line::{LONGEST_LINE, LineError, LineHash, Lines, RawLine, decode, encode};
+pub use receive::{Accepted, LONGEST_SEGMENT, ReceiveError, Receiver, StartError};
 pub use record::{
     Completion, ConnectionEnd, ConnectionStart, End, EndReason, Entry, Parameter, Protocol,
     Receipt, Record, Start, StatementRecord,

@@ -56,12 +56,15 @@ pub enum Record {
         /// What was seen, without the value.
         message: String,
     },
-    /// A signature of the session key over everything before.
+    /// A signature of the session key over everything before, and over this line's
+    /// own number and time, so that no byte of the last checkpoint is open to change.
     Checkpoint {
-        /// Ed25519 over `pgate-log-v1\n`, the session id, a line feed, `prev` of this line: base64url.
+        /// Ed25519 over `pgate-log-v1\n`, the session id, `\n`, `seq`, `\n`, `at`, `\n`,
+        /// `prev` of this line (each as the line writes it): base64url without padding.
         signature: String,
     },
-    /// The control plane's countersignature, as the client received it.
+    /// The control plane's countersignature, as the client received it. Its line's
+    /// `at` is `received_at`, which the control plane has signed.
     Receipt(Receipt),
     /// The last line of a session that was closed. Followed by a last checkpoint,
     /// and by receipts that arrive after it.
@@ -181,7 +184,7 @@ pub struct Completion {
 }
 
 /// How a session ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// Why.
     pub reason: EndReason,
@@ -218,6 +221,6 @@ pub struct Receipt {
     /// The id of the server's key.
     pub key: String,
     /// Ed25519 over `pgate-receipt-v1\n`, session id, `\n`, received_seq, `\n`, received_head,
-    /// `\n`, received_at: base64url.
+    /// `\n`, received_at: base64url without padding.
     pub signature: String,
 }
