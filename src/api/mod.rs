@@ -5,6 +5,10 @@
 //! a workload token (CI); the log of a session may also be uploaded with that
 //! session's own upload token. Errors are [`Problem`]s.
 
+mod client;
+mod error;
 mod model;
 
+pub use client::{Auth, Client, TokenSource};
+pub use error::{Error, TokenError, clock_difference};
 pub use model::*;

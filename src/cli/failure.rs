@@ -5,6 +5,9 @@ use std::{borrow::Cow, process::ExitCode};
 
 use serde::Serialize;
 
+use super::output::escaped;
+use crate::api;
+
 /// Why a command failed, as its exit code tells it (without CMD; see
 /// [`Failure::exiting`] for `connect -- CMD`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +113,30 @@ impl From<anyhow::Error> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         anyhow::Error::from(error).into()
+    }
+}
+
+impl From<api::Error> for Failure {
+    fn from(error: api::Error) -> Self {
+        let (exit, code) = match &error {
+            api::Error::Unreachable { .. } => (Exit::Unreachable, "unreachable".into()),
+            api::Error::NotLoggedIn { .. } => (Exit::NotLoggedIn, "not_logged_in".into()),
+            api::Error::NoToken { .. } => (Exit::Failure, "no_token".into()),
+            api::Error::NotFound(problem) | api::Error::Refused(problem) => {
+                (Exit::Refused, Cow::Owned(escaped(&problem.code)))
+            }
+            api::Error::ServerFailed(problem) => {
+                (Exit::Failure, Cow::Owned(escaped(&problem.code)))
+            }
+            api::Error::Garbage { .. } => (Exit::Failure, "garbage".into()),
+            api::Error::Insecure { .. } => (Exit::Usage, "insecure_server".into()),
+            api::Error::Sink(_) => (Exit::Failure, "failed".into()),
+        };
+        let failure = Failure::new(exit, code, escaped(&error.to_string()));
+        match error.hint() {
+            Some(hint) => failure.hint(escaped(&hint)),
+            None => failure,
+        }
     }
 }
 
