@@ -12,7 +12,7 @@ mod line;
 mod receive;
 mod record;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod signature;
 
 pub use chain::{Chain, FORMAT_VERSION, Line};

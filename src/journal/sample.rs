@@ -8,24 +8,24 @@ use crate::{
     policy::{Allowed, Denied, RuleRef, Verdict},
 };
 
-pub(super) fn server_key() -> SigningKey {
+pub(crate) fn server_key() -> SigningKey {
     SigningKey::from_seed(&[1; 32])
 }
 
-pub(super) fn session_key() -> SigningKey {
+pub(crate) fn session_key() -> SigningKey {
     SigningKey::from_seed(&[2; 32])
 }
 
-pub(super) fn session() -> SessionId {
+pub(crate) fn session() -> SessionId {
     SessionId::from_random([9; 10])
 }
 
 /// So many milliseconds after the session's beginning; its grant lasts an hour.
-pub(super) fn at(millis: i64) -> Timestamp {
+pub(crate) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap()
 }
 
-pub(super) fn grant() -> SessionGrant {
+pub(crate) fn grant() -> SessionGrant {
     SessionGrant {
         iss: "http://127.0.0.1:7432".into(),
         grant: GrantId::from_random([1; 10]),
@@ -48,7 +48,7 @@ pub(super) fn grant() -> SessionGrant {
     }
 }
 
-pub(super) fn start_under(grant: &SessionGrant, signer: &SigningKey) -> Start {
+pub(crate) fn start_under(grant: &SessionGrant, signer: &SigningKey) -> Start {
     Start {
         version: FORMAT_VERSION,
         session: session(),
@@ -59,20 +59,20 @@ pub(super) fn start_under(grant: &SessionGrant, signer: &SigningKey) -> Start {
     }
 }
 
-pub(super) fn start() -> Start {
+pub(crate) fn start() -> Start {
     start_under(&grant(), &server_key())
 }
 
-pub(super) fn rule(rule: &str) -> RuleRef {
+pub(crate) fn rule(rule: &str) -> RuleRef {
     RuleRef { rule: rule.into(), place: Some("shop.toml:7".into()) }
 }
 
-pub(super) fn statement(number: u64, sql: &str) -> Record {
+pub(crate) fn statement(number: u64, sql: &str) -> Record {
     let verdict = Verdict::Allow(Allowed { rule: rule("role.readonly.allow[0]"), masked: vec![] });
     with_verdict(number, sql, verdict)
 }
 
-pub(super) fn denied(number: u64, sql: &str) -> Record {
+pub(crate) fn denied(number: u64, sql: &str) -> Record {
     let verdict = Verdict::Deny(Denied {
         rule: rule("role.readonly.deny[0]"),
         reason: "secrets".into(),
@@ -92,7 +92,7 @@ fn with_verdict(statement: u64, sql: &str, verdict: Verdict) -> Record {
     }))
 }
 
-pub(super) fn completion(statement: u64) -> Record {
+pub(crate) fn completion(statement: u64) -> Record {
     Record::Completion(Completion {
         connection: 1,
         statement,
@@ -104,7 +104,7 @@ pub(super) fn completion(statement: u64) -> Record {
     })
 }
 
-pub(super) fn end() -> Record {
+pub(crate) fn end() -> Record {
     Record::End(End { reason: EndReason::Closed, detail: String::new() })
 }
 
@@ -112,7 +112,7 @@ pub(super) fn end() -> Record {
 /// their line feeds: 0 start, 1 connect, 2 setting, 3 statement, 4 completion,
 /// 5 checkpoint, 6 receipt for 5, 7 denied statement, 8 disconnect, 9 end,
 /// 10 checkpoint, 11 receipt for 10.
-pub(super) fn log() -> Vec<Vec<u8>> {
+pub(crate) fn log() -> Vec<Vec<u8>> {
     let (mut chain, first) = Chain::start(start(), at(0)).unwrap();
     let mut lines = vec![first.bytes];
     let body = [
@@ -147,7 +147,7 @@ pub(super) fn log() -> Vec<Vec<u8>> {
 }
 
 /// What the control plane remembers after these lines.
-pub(super) fn receive(lines: &[Vec<u8>]) -> Receiver {
+pub(crate) fn receive(lines: &[Vec<u8>]) -> Receiver {
     let keys = [server_key().verifying_key()];
     let receiver = Receiver::new(session(), session_key().verifying_key().to_jwk());
     receiver.accept(0, &lines.concat(), &keys).unwrap().receiver

@@ -6,6 +6,7 @@
 //! where it runs: a laptop and a gateway are the same to it.
 
 mod admission;
+pub mod spool;
 
 pub use admission::{
     Admission, Admitted, ConnectionPermit, ConnectionRequest, Forget, Permit, Refusal, Rewritten,
