@@ -6,12 +6,18 @@
 //! ask the time: those come in as parameters. Default is deny; `deny` beats
 //! `hold` beats `allow`; what can't be resolved or classified is denied.
 
+#[expect(dead_code, reason = "the decision that uses the rest of it comes next")]
+mod decide;
+mod document;
 mod model;
+mod parse;
 mod verdict;
 
+pub use document::DocumentError;
 pub use model::{
     Access, AccessApproval, Audit, Condition, Credential, Detector, Limits, MaskKind, MaskRule,
     Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,
     Who,
 };
+pub use parse::{PolicyError, parse};
 pub use verdict::{Allowed, Denied, Held, RuleRef, Verdict};

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::RuleRef;
+use super::{PolicyError, RuleRef};
 use crate::{grant::Identity, sql::Action};
 
 /// Everything that a folder of policy files says.
@@ -18,6 +18,8 @@ pub struct Policy {
     pub roles: BTreeMap<String, Role>,
     /// Access rules in the order of the files (by name) and of their lines.
     pub access: Vec<Access>,
+    /// What is not wrong, but worth a look.
+    pub warnings: Vec<PolicyError>,
 }
 
 /// A database that the control plane knows.

@@ -1,0 +1,3 @@
+//! The decision on a statement.
+
+pub(super) mod settings;
