@@ -9,11 +9,14 @@
 
 mod chain;
 mod line;
+mod links;
 mod receive;
 mod record;
+mod report;
 #[cfg(test)]
 pub(crate) mod sample;
 mod signature;
+mod verify;
 
 pub use chain::{Chain, FORMAT_VERSION, Line};
 pub use line::{LONGEST_LINE, LineError, LineHash, Lines, RawLine, decode, encode};
@@ -22,3 +25,5 @@ pub use record::{
     Completion, ConnectionEnd, ConnectionStart, End, EndReason, Entry, Parameter, Protocol,
     Receipt, Record, Start, StatementRecord,
 };
+pub use report::{Closed, Notice, Place, Problem, Received, Report, Wrong};
+pub use verify::verify;
