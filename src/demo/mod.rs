@@ -4,3 +4,4 @@
 //! for, or reachable from, anywhere else.
 
 pub mod cluster;
+pub mod issuer;

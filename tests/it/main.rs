@@ -4,4 +4,5 @@
 mod cluster;
 mod harness;
 mod installer;
+mod issuer;
 mod layers;
