@@ -2,6 +2,7 @@
 //! person would try.
 
 mod cluster;
+mod documentation;
 mod harness;
 mod installer;
 mod issuer;
