@@ -7,6 +7,7 @@
 
 mod admission;
 pub mod spool;
+pub mod uploader;
 
 pub use admission::{
     Admission, Admitted, ConnectionPermit, ConnectionRequest, Forget, Permit, Refusal, Rewritten,

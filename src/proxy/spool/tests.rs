@@ -1,0 +1,127 @@
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::fs::PermissionsExt as _,
+};
+
+use super::{
+    folder::{HALF_MADE_LASTS, LOCK, LOG, META},
+    *,
+};
+use crate::journal::{EndReason, LONGEST_LINE, sample};
+
+fn destination() -> Destination {
+    Destination {
+        server: "http://127.0.0.1:7432".parse().unwrap(),
+        upload_token: "upload-1".to_owned().into(),
+    }
+}
+
+fn create(root: &Path) -> Spool {
+    let (start, key) = (sample::start(), sample::session_key());
+    Spool::create(root, &destination(), start, key, sample::at(0)).unwrap()
+}
+
+fn end() -> End {
+    End { reason: EndReason::Closed, detail: String::new() }
+}
+
+#[test]
+fn a_record_is_in_the_file_when_append_returns() {
+    let root = tempfile::tempdir().unwrap();
+    let spool = create(root.path());
+    for n in 1..=200_u64 {
+        let seq = spool.append(sample::statement(n, "SELECT 1"), sample::at(1)).unwrap();
+        let log = fs::read(spool.log().0).unwrap();
+        assert!(log.ends_with(b"\n"));
+        let lines = log.split_inclusive(|&b| b == b'\n').map(<[u8]>::to_vec);
+        let lines = lines.collect::<Vec<_>>();
+        let received = sample::receive(&lines);
+        assert!(received.lines() > seq);
+        assert_eq!((received.statements(), received.bytes()), (n, spool.log().1));
+    }
+    spool.close(end(), sample::at(2)).unwrap();
+    let refused = spool.append(sample::statement(201, "SELECT 1"), sample::at(3));
+    assert!(matches!(refused, Err(SpoolError::Ended)));
+    let log = fs::read(spool.log().0).unwrap();
+    let checkpoints = log
+        .split(|&b| b == b'\n')
+        .filter(|line| String::from_utf8_lossy(line).contains(r#""type":"checkpoint""#));
+    assert_eq!(checkpoints.count(), 4, "one for each 64 lines, one at the end");
+}
+
+#[test]
+fn nobody_else_on_the_machine_can_read_it() {
+    let root = tempfile::tempdir().unwrap();
+    let spool = create(&root.path().join("spool"));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&root.path().join("spool")), 0o700);
+    assert_eq!(mode(spool.folder()), 0o700);
+    for file in [LOG, META, LOCK] {
+        assert_eq!(mode(&spool.folder().join(file)), 0o600, "{file}");
+    }
+    assert!(!format!("{spool:?}{:?}", destination()).contains("upload-1"));
+}
+
+#[test]
+fn only_logs_whose_owner_is_gone_are_adopted_and_only_once() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(orphans(&root.path().join("missing")).is_empty());
+    let spool = create(root.path());
+    assert!(orphans(root.path()).is_empty(), "its owner lives");
+    drop(spool);
+    let adopted = orphans(root.path());
+    assert!(orphans(root.path()).is_empty(), "it has a new owner");
+    let [Ok(orphan)] = adopted.as_slice() else { panic!("{adopted:?}") };
+    assert_eq!(orphan.session(), &sample::session());
+    assert_eq!(orphan.destination().server, destination().server);
+    assert_eq!(orphan.destination().upload_token.expose_secret(), "upload-1");
+    orphan.delete().unwrap();
+    drop(adopted);
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_torn_last_line_is_cut_off_and_nothing_else() {
+    for torn in [0, 1, 70_000, 200_000] {
+        let root = tempfile::tempdir().unwrap();
+        let spool = create(root.path());
+        spool.append(sample::statement(1, "SELECT 1"), sample::at(1)).unwrap();
+        let (path, length) = spool.log();
+        let whole = fs::read(&path).unwrap();
+        drop(spool);
+        let mut log = OpenOptions::new().append(true).open(&path).unwrap();
+        log.write_all(&vec![b'x'; torn]).unwrap();
+        let adopted = orphans(root.path());
+        assert_eq!(adopted[0].as_ref().unwrap().log(), (path.clone(), length), "{torn}");
+        assert_eq!(fs::read(&path).unwrap(), whole, "{torn}");
+    }
+}
+
+#[test]
+fn half_made_and_half_deleted_folders_are_no_logs() {
+    let root = tempfile::tempdir().unwrap();
+    let half_made = root.path().join(".new-se_0000000000000000");
+    fs::create_dir(&half_made).unwrap();
+    fs::create_dir(root.path().join("notes")).unwrap();
+    let spool = create(root.path());
+    fs::remove_file(spool.folder().join(META)).unwrap();
+    drop(spool);
+    assert!(orphans(root.path()).is_empty());
+    assert!(!root.path().join(sample::session().as_str()).exists());
+    assert!(half_made.exists(), "it may be in the making");
+    let long_ago = std::time::SystemTime::now() - HALF_MADE_LASTS * 2;
+    File::open(&half_made).unwrap().set_modified(long_ago).unwrap();
+    assert!(orphans(root.path()).is_empty());
+    assert!(!half_made.exists());
+    assert!(root.path().join("notes").exists(), "not ours");
+}
+
+#[test]
+fn a_record_too_long_for_a_line_is_refused_and_the_log_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let spool = create(root.path());
+    let huge = "x".repeat(LONGEST_LINE);
+    let refused = spool.append(sample::statement(1, &huge), sample::at(1));
+    assert!(matches!(refused, Err(SpoolError::Unwritable(LineError::TooLong))));
+    assert_eq!(spool.append(sample::statement(1, "SELECT 1"), sample::at(1)).unwrap(), 1);
+}
