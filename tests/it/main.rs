@@ -7,3 +7,4 @@ mod harness;
 mod installer;
 mod issuer;
 mod layers;
+mod workflows;
