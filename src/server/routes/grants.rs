@@ -1,0 +1,326 @@
+//! Asking for grants, looking at them, and deciding on them.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{Method, StatusCode},
+    routing::{get, post},
+};
+use jiff::Timestamp;
+
+use super::{Body, Caller, Handled, Query, Route, Wait};
+use crate::{
+    api::{Comment, GrantList, GrantRequest},
+    grant::{Decision, Grant, GrantId, Identity, State as GrantState, TransitionError},
+    policy::{AccessApproval, Policy},
+    server::{
+        access::{self, NoChoice},
+        app::{App, random},
+        problem::Refusal,
+        sessions,
+        store::StoredGrant,
+    },
+};
+
+/// How long a request waits for reviewers before it lapses.
+const LAPSE: Duration = Duration::from_secs(24 * 3600);
+/// The longest reason or comment, in characters.
+const LONGEST_TEXT: usize = 500;
+/// How many requests of one person may wait at a time.
+const MOST_PENDING: i64 = 50;
+/// How often a transition is tried again when somebody else was faster.
+const ATTEMPTS: usize = 8;
+const LIST_LENGTH: u32 = 500;
+
+pub(super) fn routes() -> Vec<Route> {
+    let on = |method, path, handler| Route { method, path, handler };
+    vec![
+        on(Method::POST, "/v1/grants", post(request)),
+        on(Method::GET, "/v1/grants", get(list)),
+        on(Method::GET, "/v1/grants/{id}", get(show)),
+        on(Method::POST, "/v1/grants/{id}/approve", post(approve)),
+        on(Method::POST, "/v1/grants/{id}/deny", post(deny)),
+        on(Method::POST, "/v1/grants/{id}/revoke", post(revoke)),
+        on(Method::GET, "/v1/inbox", get(inbox)),
+    ]
+}
+
+async fn request(
+    State(app): State<Arc<App>>,
+    Caller(identity): Caller,
+    Body(asked): Body<GrantRequest>,
+) -> Result<(StatusCode, Json<Grant>), Refusal> {
+    let reason = sentence(&asked.reason, "reason")?;
+    if reason.is_empty() {
+        return Err(Refusal::bad_request("no_reason", "a request needs a reason")
+            .hint("say why, for whoever reads it later: --reason \"INC-4312 refunds stuck\""));
+    }
+    if asked.ttl_seconds == Some(0) {
+        return Err(Refusal::bad_request("bad_ttl", "a grant must last at least a second"));
+    }
+    let policy = app.policy.current();
+    let choice =
+        access::choose(&policy, &identity, &asked.target, &asked.role, asked.ttl_seconds)
+            .map_err(|why| no_choice(why, &asked))?;
+    let now = app.now();
+    if app.store.pending_of(&identity, now).await? >= MOST_PENDING {
+        return Err(Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_requests",
+            format!("{MOST_PENDING} of your requests wait for an answer already"),
+        )
+        .hint("take some back: pgate grants revoke ID"));
+    }
+    let (needed, reviewers) = match choice.approval {
+        AccessApproval::Auto => (1, None),
+        AccessApproval::Reviewers { reviewers, count } => ((*count).max(1), Some(reviewers)),
+    };
+    let ttl = asked.ttl_seconds.unwrap_or(choice.role.ttl_seconds.min(choice.max_ttl_seconds));
+    let grant = Grant {
+        id: GrantId::from_random(random()?),
+        target: asked.target,
+        role: asked.role,
+        identity,
+        reason,
+        ttl_seconds: ttl,
+        requested_at: now,
+        lapses_at: now.checked_add(LAPSE).unwrap_or(Timestamp::MAX),
+        state: GrantState::Pending { needed, approvals: Vec::new() },
+    };
+    let grant = if reviewers.is_none() { grant.activate(now)? } else { grant };
+    app.store.insert_grant(&grant, reviewers).await?;
+    app.changes.announce();
+    tracing::info!(
+        grant = %grant.id, who = %grant.identity, target = grant.target, role = grant.role,
+        state = grant.state.name(), "grant requested"
+    );
+    Ok((StatusCode::CREATED, Json(grant)))
+}
+
+fn no_choice(why: NoChoice, asked: &GrantRequest) -> Refusal {
+    let (target, role) = (shown(&asked.target), shown(&asked.role));
+    let see = "see what you may ask for: pgate targets";
+    match why {
+        NoChoice::UnknownTarget => Refusal::not_found(
+            "unknown_target",
+            format!("there is no target \"{target}\" that you may use"),
+        )
+        .hint(see),
+        NoChoice::NotAllowed => Refusal::forbidden(
+            "not_allowed",
+            format!("no access rule lets you have the role \"{role}\" on \"{target}\""),
+        )
+        .hint(see),
+        NoChoice::TooLong { max_ttl_seconds } => Refusal::bad_request(
+            "ttl_too_long",
+            format!("a grant of \"{role}\" on \"{target}\" lasts at most {max_ttl_seconds} s"),
+        )
+        .hint(format!("ask for less: --ttl {max_ttl_seconds}s")),
+    }
+}
+
+async fn list(State(app): State<Arc<App>>, Caller(identity): Caller) -> Handled<GrantList> {
+    let now = app.now();
+    let stored = app.store.grants_of(&identity, LIST_LENGTH).await?;
+    let grants = stored.into_iter().map(|stored| stored.grant.at(now)).collect();
+    Ok(Json(GrantList { grants }))
+}
+
+async fn inbox(State(app): State<Arc<App>>, Caller(identity): Caller) -> Handled<GrantList> {
+    let now = app.now();
+    let policy = app.policy.current();
+    let stored = app.store.pending_grants(now).await?;
+    let grants = stored
+        .into_iter()
+        .filter(|stored| may_review(&policy, stored, &identity))
+        .filter(|stored| !stored.grant.identity.same_as(&identity))
+        .map(|stored| stored.grant.at(now))
+        .collect();
+    Ok(Json(GrantList { grants }))
+}
+
+async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(wait): Query<Wait>,
+    Caller(identity): Caller,
+) -> Handled<Grant> {
+    let deadline = wait.deadline();
+    let mut changes = app.changes.subscribe();
+    loop {
+        let grant = visible(&app, &id, &identity).await?.grant.at(app.now());
+        let pending = matches!(grant.state, GrantState::Pending { .. });
+        if !pending || !app.something_changes(&mut changes, deadline).await {
+            return Ok(Json(grant));
+        }
+    }
+}
+
+async fn approve(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Caller(identity): Caller,
+    Body(comment): Body<Comment>,
+) -> Handled<Grant> {
+    decide(&app, &id, identity, comment, Verb::Approve).await
+}
+
+async fn deny(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Caller(identity): Caller,
+    Body(comment): Body<Comment>,
+) -> Handled<Grant> {
+    decide(&app, &id, identity, comment, Verb::Deny).await
+}
+
+async fn revoke(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Caller(identity): Caller,
+    Body(comment): Body<Comment>,
+) -> Handled<Grant> {
+    decide(&app, &id, identity, comment, Verb::Revoke).await
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Approve,
+    Deny,
+    Revoke,
+}
+
+impl Verb {
+    fn apply(self, grant: Grant, decision: Decision) -> Result<Grant, TransitionError> {
+        match self {
+            Verb::Approve => grant.approve(decision),
+            Verb::Deny => grant.deny(decision),
+            Verb::Revoke => grant.revoke(decision),
+        }
+    }
+
+    /// Who may: reviewers decide; a revocation is also the owner's or, for grants
+    /// that the policy approved by itself, any reviewer's of that role.
+    fn allowed(self, policy: &Policy, stored: &StoredGrant, identity: &Identity) -> bool {
+        let own = stored.grant.identity.same_as(identity);
+        match self {
+            Verb::Approve | Verb::Deny => own || may_review(policy, stored, identity),
+            Verb::Revoke => own || may_oversee(policy, stored, identity),
+        }
+    }
+}
+
+async fn decide(
+    app: &Arc<App>,
+    id: &str,
+    identity: Identity,
+    comment: Comment,
+    verb: Verb,
+) -> Handled<Grant> {
+    let comment = sentence(&comment.comment, "comment")?;
+    for _ in 0..ATTEMPTS {
+        let stored = visible(app, id, &identity).await?;
+        let own = stored.grant.identity.same_as(&identity);
+        if own && matches!(verb, Verb::Approve | Verb::Deny) {
+            return Err(match verb {
+                Verb::Approve => TransitionError::OwnRequest { id: stored.grant.id }.into(),
+                _ => Refusal::forbidden("own_request", "you can't deny your own request")
+                    .hint("take it back: pgate grants revoke ID"),
+            });
+        }
+        if !verb.allowed(&app.policy.current(), &stored, &identity) {
+            return Err(Refusal::forbidden(
+                "not_a_reviewer",
+                "you are not a reviewer of this request",
+            ));
+        }
+        let now = app.now();
+        let decision = Decision { by: identity.clone(), at: now, comment: comment.clone() };
+        let after = verb.apply(stored.grant.clone().at(now), decision)?;
+        if !app.store.replace_grant(&stored, &after).await? {
+            continue;
+        }
+        tracing::info!(grant = %after.id, who = %identity, ?verb, state = after.state.name(), "grant decided");
+        if matches!(verb, Verb::Revoke) {
+            sessions::end_all_of(app, &after.id, &format!("the grant was revoked by {identity}"))
+                .await?;
+        }
+        app.changes.announce();
+        return Ok(Json(after));
+    }
+    Err(Refusal::conflict("busy", "others decide on this grant at the same moment")
+        .hint("look at it again and try again"))
+}
+
+/// The grant, where the caller may see it: one's own, or one that one may review.
+async fn visible(app: &App, id: &str, identity: &Identity) -> Result<StoredGrant, Refusal> {
+    let unknown =
+        || Refusal::not_found("unknown_grant", "there is no such grant that you may see");
+    let id = id.parse::<GrantId>().map_err(|_| unknown())?;
+    let stored = app.store.grant(&id).await?.ok_or_else(unknown)?;
+    let policy = app.policy.current();
+    let seen = stored.grant.identity.same_as(identity)
+        || may_review(&policy, &stored, identity)
+        || may_oversee(&policy, &stored, identity)
+        || has_decided(&stored.grant, identity);
+    if seen { Ok(stored) } else { Err(unknown()) }
+}
+
+/// Whether the identity may approve or deny: the rule under which the grant was
+/// asked for named it, and the policy still has such a rule.
+fn may_review(policy: &Policy, stored: &StoredGrant, identity: &Identity) -> bool {
+    let grant = &stored.grant;
+    stored.reviewers.as_ref().is_some_and(|reviewers| {
+        reviewers.include(identity)
+            && access::still_reviewed_by(
+                policy,
+                &grant.identity,
+                &grant.target,
+                &grant.role,
+                reviewers,
+            )
+    })
+}
+
+/// Whether the identity reviews this role on this target under any rule.
+fn may_oversee(policy: &Policy, stored: &StoredGrant, identity: &Identity) -> bool {
+    access::reviewed(policy, identity)
+        .iter()
+        .any(|(target, role)| *target == stored.grant.target && *role == stored.grant.role)
+}
+
+fn has_decided(grant: &Grant, identity: &Identity) -> bool {
+    match &grant.state {
+        GrantState::Pending { approvals, .. } | GrantState::Active { approvals, .. } => {
+            approvals.iter().any(|decision| decision.by.same_as(identity))
+        }
+        GrantState::Denied { decision } | GrantState::Revoked { decision } => {
+            decision.by.same_as(identity)
+        }
+        GrantState::Expired { .. } => false,
+    }
+}
+
+/// A text that a person wrote: trimmed, of bounded length, without control characters.
+fn sentence(text: &str, what: &str) -> Result<String, Refusal> {
+    let text = text.trim();
+    if text.chars().count() > LONGEST_TEXT {
+        return Err(Refusal::bad_request(
+            "too_long",
+            format!("the {what} is longer than {LONGEST_TEXT} characters"),
+        ));
+    }
+    if text.chars().any(|char| char.is_control() && char != '\n' && char != '\t') {
+        return Err(Refusal::bad_request(
+            "bad_text",
+            format!("the {what} has control characters in it"),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn shown(name: &str) -> String {
+    name.chars().filter(|char| !char.is_control()).take(64).collect()
+}

@@ -1,0 +1,87 @@
+//! The control plane's memory: one SQLite file.
+//!
+//! Owns the tables and every statement on them. It refuses to judge: whether a
+//! transition is right is `grant`'s question, who may see what the routes'. Each
+//! change is one statement or one transaction, compared with what was read.
+
+mod grants;
+mod leases;
+mod sessions;
+
+use std::{path::Path, time::Duration};
+
+use jiff::Timestamp;
+use sqlx::{
+    SqlitePool,
+    migrate::Migrator,
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    },
+};
+
+pub(super) use grants::StoredGrant;
+pub(super) use leases::Lease;
+pub(super) use sessions::{EndState, NewSession, StoredSession};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/server/migrations");
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database.
+    #[error("the store: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The tables can't be brought up to date.
+    #[error("the store's tables can't be brought up to date: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A row that this version can't read.
+    #[error("the store holds a {0} that this version can't read")]
+    Unreadable(&'static str),
+    /// A value that can't be written.
+    #[error("a value can't be stored: {0}")]
+    Unwritable(#[from] serde_json::Error),
+}
+
+/// A handle to the store; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    pool: SqlitePool,
+}
+
+impl Store {
+    /// Opens the file, makes it where there is none, and brings its tables up to date.
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(15))
+            .connect_with(options)
+            .await?;
+        MIGRATIONS.run(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    /// Whether the store answers.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM grants LIMIT 1").fetch_optional(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn time(micros: i64, what: &'static str) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(micros).map_err(|_| StoreError::Unreadable(what))
+}
+
+fn read<T: serde::de::DeserializeOwned>(text: &str, what: &'static str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|_| StoreError::Unreadable(what))
+}
