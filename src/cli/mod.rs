@@ -12,6 +12,7 @@ mod context;
 mod failure;
 mod man;
 mod output;
+mod serve;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -82,12 +83,14 @@ struct Global {
 enum Command {
     Completions(completions::Args),
     Man(man::Args),
+    Serve(serve::Args),
 }
 
 async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
         Command::Completions(args) => completions::run(args, context),
         Command::Man(args) => man::run(args, context),
+        Command::Serve(args) => serve::run(args, context).await,
     }
 }
 
@@ -216,6 +219,7 @@ impl Command {
     fn keeps_its_own_log(&self) -> bool {
         match self {
             Command::Completions(_) | Command::Man(_) => false,
+            Command::Serve(_) => true,
         }
     }
 }

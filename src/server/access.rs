@@ -38,9 +38,8 @@ pub(super) fn choices<'p>(policy: &'p Policy, identity: &Identity) -> Vec<Choice
     let mut all = Vec::new();
     for target in policy.targets.keys() {
         for role in policy.roles.values() {
-            let longest = fitting(policy, identity, target, role)
-                .map(|access| longest(access, role))
-                .max();
+            let longest =
+                fitting(policy, identity, target, role).map(|access| longest(access, role)).max();
             let best = fitting(policy, identity, target, role)
                 .min_by_key(|access| burden(&access.approval));
             if let (Some(best), Some(max_ttl_seconds)) = (best, longest) {

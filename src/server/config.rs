@@ -166,7 +166,8 @@ impl Config {
         let path = |text: &str| Ok(folder.join(text));
         let store = reader.required(root, "store", |text| store_path(text).and_then(path));
         let archive = reader.required(root, "archive", |text| archive_path(text).and_then(path));
-        let signing_key = reader.required(root, "signing_key", |text| key_path(text).and_then(path));
+        let signing_key =
+            reader.required(root, "signing_key", |text| key_path(text).and_then(path));
         let policy = reader.required(root, "policy", path);
         let tls = reader.table(root, "tls", &["cert", "key"]).and_then(|table| {
             let cert = reader.required(table, "cert", path);
@@ -287,9 +288,10 @@ fn store_path(text: &str) -> Result<&str, String> {
         Some(("sqlite", path)) if !path.is_empty() && !path.contains(['?', '\0']) => {
             Ok(path.strip_prefix("//").unwrap_or(path))
         }
-        Some(("postgres" | "postgresql", _)) => Err(
-            "a PostgreSQL store is not supported by this version; use \"sqlite:PATH\"".to_owned(),
-        ),
+        Some(("postgres" | "postgresql", _)) => {
+            Err("a PostgreSQL store is not supported by this version; use \"sqlite:PATH\""
+                .to_owned())
+        }
         _ => Err("write \"sqlite:PATH\"".to_owned()),
     }
 }
@@ -297,9 +299,9 @@ fn store_path(text: &str) -> Result<&str, String> {
 fn archive_path(text: &str) -> Result<&str, String> {
     match text.split_once(':') {
         Some(("file", path)) if !path.is_empty() => Ok(path.strip_prefix("//").unwrap_or(path)),
-        Some(("s3", _)) => Err(
-            "an S3 archive is not supported by this version; use \"file:FOLDER\"".to_owned(),
-        ),
+        Some(("s3", _)) => {
+            Err("an S3 archive is not supported by this version; use \"file:FOLDER\"".to_owned())
+        }
         _ => Err("write \"file:FOLDER\"".to_owned()),
     }
 }

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    app::App,
-    problem::Refusal,
-    store::EndState,
-};
+use super::{app::App, problem::Refusal, store::EndState};
 use crate::grant::{GrantId, SessionId};
 
 /// Ends every open session of a grant that was revoked.

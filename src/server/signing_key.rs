@@ -34,7 +34,9 @@ pub enum KeyError {
         mode: u32,
     },
     /// Something else stands in the file.
-    #[error("{path} is not a signing key (32 bytes, base64); it is made by itself where there is none")]
+    #[error(
+        "{path} is not a signing key (32 bytes, base64); it is made by itself where there is none"
+    )]
     NotAKey {
         /// The file.
         path: PathBuf,

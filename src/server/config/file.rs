@@ -25,10 +25,7 @@ pub(super) struct Reader<'a> {
 }
 
 /// Parses `text`, or says where it isn't TOML.
-pub(super) fn parse<'a>(
-    text: &'a str,
-    name: &str,
-) -> Result<Spanned<DeTable<'a>>, ConfigProblem> {
+pub(super) fn parse<'a>(text: &'a str, name: &str) -> Result<Spanned<DeTable<'a>>, ConfigProblem> {
     DeTable::parse(text).map_err(|error| ConfigProblem {
         file: name.to_owned(),
         line: line_of(text, error.span().map_or(0, |span| span.start)),
@@ -86,9 +83,7 @@ impl<'a> Reader<'a> {
             self.add(span.start, format!("\"{key}\" must be a string"));
             return None;
         };
-        read(text)
-            .map_err(|problem| self.add(span.start, format!("\"{key}\": {problem}")))
-            .ok()
+        read(text).map_err(|problem| self.add(span.start, format!("\"{key}\": {problem}"))).ok()
     }
 
     /// A list of strings that may be there.

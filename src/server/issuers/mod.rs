@@ -18,12 +18,12 @@ use openidconnect::{
 use serde_json::{Map, Value};
 
 use self::keys::{KeyCache, Keys};
-pub(super) use keys::FetchError;
 use super::{
     config::{Config, Issuer},
     problem::Refusal,
 };
 use crate::grant::Identity;
+pub(super) use keys::FetchError;
 
 /// The longest token that is looked at, in bytes.
 const LONGEST_TOKEN: usize = 16 * 1024;
@@ -31,8 +31,24 @@ const LONGEST_TOKEN: usize = 16 * 1024;
 const SKEW: Duration = Duration::from_secs(60);
 /// Claims that are part of the protocol, not of who somebody is.
 const PROTOCOL_CLAIMS: [&str; 18] = [
-    "iss", "sub", "aud", "exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "s_hash", "sid",
-    "azp", "auth_time", "acr", "amr", "email", "typ",
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "nonce",
+    "at_hash",
+    "c_hash",
+    "s_hash",
+    "sid",
+    "azp",
+    "auth_time",
+    "acr",
+    "amr",
+    "email",
+    "typ",
 ];
 const MOST_CLAIMS: usize = 64;
 const MOST_GROUPS: usize = 2000;
@@ -72,12 +88,13 @@ impl From<TokenError> for Refusal {
                 .hint("check the clocks of the issuer and of the server"),
             TokenError::WrongAudience(_) => Self::unauthorized("wrong_audience", title)
                 .hint("ask the issuer for a token with this server's client id or audience"),
-            TokenError::BadSignature(_) => Self::unauthorized("bad_signature", title)
-                .hint("log in again: pgate login"),
-            TokenError::Fetch(error) => {
-                Self::unavailable("issuer_unreachable", error.to_string())
-                    .hint("try again in a moment; the identity provider is slow, down or misconfigured")
+            TokenError::BadSignature(_) => {
+                Self::unauthorized("bad_signature", title).hint("log in again: pgate login")
             }
+            TokenError::Fetch(error) => Self::unavailable("issuer_unreachable", error.to_string())
+                .hint(
+                    "try again in a moment; the identity provider is slow, down or misconfigured",
+                ),
         }
     }
 }
@@ -94,9 +111,10 @@ struct Known {
 
 impl Issuers {
     pub(super) fn new(config: &Config) -> Result<Self, FetchError> {
-        let known = config.issuers.iter().map(|issuer| {
-            Ok(Known { config: issuer.clone(), keys: KeyCache::new(&issuer.url)? })
-        });
+        let known = config
+            .issuers
+            .iter()
+            .map(|issuer| Ok(Known { config: issuer.clone(), keys: KeyCache::new(&issuer.url)? }));
         Ok(Self(known.collect::<Result<_, FetchError>>()?))
     }
 
@@ -108,7 +126,8 @@ impl Issuers {
     ) -> Result<Identity, TokenError> {
         let claims = unverified_claims(token)?;
         let known = self.of(&claims)?;
-        let token = token.parse::<CoreIdToken>().map_err(|_| TokenError::Malformed("its claims"))?;
+        let token =
+            token.parse::<CoreIdToken>().map_err(|_| TokenError::Malformed("its claims"))?;
         let keys = known.keys.current().await?;
         match known.check(&token, &keys) {
             Err(Rejected::UnknownKey) => {

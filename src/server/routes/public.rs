@@ -74,3 +74,24 @@ async fn openapi() -> Response {
     let json = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, json)], OPENAPI).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::server::testing::TestServer;
+
+    #[tokio::test]
+    async fn anybody_may_ask_for_health_description_and_keys() {
+        let server = TestServer::start().await;
+        for path in ["/healthz", "/readyz"] {
+            let health = server.send("GET", path, None, None).await.ok(200);
+            assert_eq!(health["status"], "ok");
+        }
+        let info = server.send("GET", "/.well-known/pgate", None, None).await.ok(200);
+        assert_eq!(info["public_url"], server.url(""));
+        assert_eq!(info["issuers"][0]["client_id"], "pgate");
+        let keys = server.send("GET", "/.well-known/pgate/keys", None, None).await.ok(200);
+        assert_eq!(keys["keys"][0]["kid"], server.app.keys[0].id());
+        server.send("GET", "/nosuch", None, None).await.refused(404, "unknown_path");
+        server.send("DELETE", "/v1/grants", None, None).await.refused(405, "wrong_method");
+    }
+}

@@ -56,8 +56,7 @@ impl StoredSession {
         let id: SessionId = row.try_get::<&str, _>("id")?.parse().map_err(unreadable)?;
         let grant: GrantId = row.try_get::<&str, _>("grant_id")?.parse().map_err(unreadable)?;
         let count = |column| -> Result<u64, StoreError> {
-            u64::try_from(row.try_get::<i64, _>(column)?)
-                .map_err(|_| StoreError::Unreadable(WHAT))
+            u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| StoreError::Unreadable(WHAT))
         };
         let ended_at = row.try_get::<Option<i64>, _>("ended_at")?;
         let receipt = row.try_get::<Option<&str>, _>("receipt")?;
@@ -105,11 +104,13 @@ impl Store {
         new: &NewSession<'_>,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query("INSERT INTO policies (version, document) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(new.policy)
-            .bind(new.document)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "INSERT INTO policies (version, document) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(new.policy)
+        .bind(new.document)
+        .execute(&mut *transaction)
+        .await?;
         let done = sqlx::query(
             "INSERT INTO sessions (id, grant_id, issuer, subject, identity, target, role, reason,
                                    policy, opened_at, expires_at, seen_at, state, upload_token, log)
@@ -180,9 +181,7 @@ impl Store {
         .bind(grant.as_str())
         .fetch_all(&self.pool)
         .await?;
-        rows.iter()
-            .map(|id| id.parse().map_err(|_| StoreError::Unreadable("session")))
-            .collect()
+        rows.iter().map(|id| id.parse().map_err(|_| StoreError::Unreadable("session"))).collect()
     }
 
     /// The open sessions whose end has passed.
@@ -190,11 +189,12 @@ impl Store {
         &self,
         now: Timestamp,
     ) -> Result<Vec<StoredSession>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM sessions WHERE state = 'open' AND expires_at <= ? LIMIT 500")
-                .bind(now.as_microsecond())
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT * FROM sessions WHERE state = 'open' AND expires_at <= ? LIMIT 500",
+        )
+        .bind(now.as_microsecond())
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter().map(StoredSession::from_row).collect()
     }
 
