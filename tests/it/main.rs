@@ -7,4 +7,5 @@ mod harness;
 mod installer;
 mod issuer;
 mod layers;
+mod shop;
 mod workflows;
