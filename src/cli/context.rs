@@ -1,11 +1,19 @@
-//! What every command works with: the settings, the folders, the output.
+//! What every command works with: the settings, the folders, the output, and the
+//! way to the control plane.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    sync::Arc,
+};
 
 use url::Url;
 
-use super::{failure::Failure, output::Output};
-use crate::config::{Folders, Setting, Settings};
+use super::{credentials::Credentials, failure::Failure, output::Output};
+use crate::{
+    api::Client,
+    config::{Folders, Keyring, Setting, Settings, Source},
+    identity::{Store, Workload},
+};
 
 /// Everything that a command is given beside its own arguments.
 #[derive(Debug)]
@@ -38,10 +46,59 @@ impl Context {
     /// The control plane, or a failure that says how to name one.
     pub(crate) fn server(&self) -> Result<&Setting<Url>, Failure> {
         self.settings.server.as_ref().ok_or_else(|| {
-            Failure::usage("no server is set").hint(
-                "pass --server URL, set PGATE_SERVER, or write server = \"https://…\" \
-                 into your config.toml (`pgate doctor` shows where it is)",
-            )
+            Failure::usage("no server is set").hint(format!(
+                "pass --server URL, set PGATE_SERVER, or write server = \"https://…\" into {}",
+                self.folders.settings_file().display()
+            ))
+        })
+    }
+
+    /// A client that logs in: with the environment's workload token where there is
+    /// one, else with the stored login.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let server = self.server()?;
+        let credentials = match self.workload()? {
+            Some(workload) => Credentials::of_workload(workload, self.public_client()?),
+            None => Credentials::stored(server.value.clone(), self.store()),
+        };
+        Ok(Client::new(&server.value, Arc::new(credentials))?)
+    }
+
+    /// A client for the public routes.
+    pub(crate) fn public_client(&self) -> Result<Client, Failure> {
+        Ok(Client::without_login(&self.server()?.value)?)
+    }
+
+    /// The environment's workload token. It goes to no server that only a project
+    /// file names: a stranger's repository could name any.
+    pub(crate) fn workload(&self) -> Result<Option<Workload>, Failure> {
+        let workload = Workload::from_environment(|name| std::env::var(name).ok())?;
+        match (&workload, &self.server()?.source) {
+            (Some(workload), Source::Project { file, .. }) => Err(Failure::usage(format!(
+                "the server is named by {} alone; the token of {} is not sent there",
+                file.display(),
+                workload.source()
+            ))
+            .hint("name the server yourself: --server URL or PGATE_SERVER")),
+            _ => Ok(workload),
+        }
+    }
+
+    /// Where logins are kept.
+    pub(crate) fn store(&self) -> Arc<Store> {
+        let file = self.folders.logins_file();
+        Arc::new(match self.settings.keyring.value {
+            Keyring::Auto => Store::with_keyring(file),
+            Keyring::Off => Store::in_file(file),
+        })
+    }
+
+    /// The target that a command names, else the one of the settings.
+    pub(crate) fn target(&self, named: Option<String>) -> Result<String, Failure> {
+        let set = || self.settings.target.as_ref().map(|target| target.value.clone());
+        named.or_else(set).ok_or_else(|| {
+            Failure::usage("no target is named")
+                .hint("name one (`pgate targets` lists them), or set PGATE_TARGET")
         })
     }
 }

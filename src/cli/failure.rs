@@ -6,7 +6,7 @@ use std::{borrow::Cow, process::ExitCode};
 use serde::Serialize;
 
 use super::output::escaped;
-use crate::api;
+use crate::{api, identity};
 
 /// Why a command failed, as its exit code tells it (without CMD; see
 /// [`Failure::exiting`] for `connect -- CMD`).
@@ -76,6 +76,16 @@ impl Failure {
         Self::new(Exit::Usage, "usage", message)
     }
 
+    /// Nobody is logged in (exit 3).
+    pub(crate) fn not_logged_in(message: impl Into<String>) -> Self {
+        Self::new(Exit::NotLoggedIn, "not_logged_in", message)
+    }
+
+    /// The server or the policy said no (exit 4).
+    pub(crate) fn refused(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(Exit::Refused, code, message)
+    }
+
     /// Adds what to do next.
     #[must_use]
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
@@ -135,6 +145,35 @@ impl From<api::Error> for Failure {
         let failure = Failure::new(exit, code, escaped(&error.to_string()));
         match error.hint() {
             Some(hint) => failure.hint(escaped(&hint)),
+            None => failure,
+        }
+    }
+}
+
+impl From<identity::Error> for Failure {
+    fn from(error: identity::Error) -> Self {
+        use identity::Error;
+        let (exit, code) = match &error {
+            Error::Unreachable { .. } => (Exit::Unreachable, "unreachable"),
+            Error::Denied { .. } => (Exit::Refused, "login_denied"),
+            Error::CodeExpired => (Exit::NotLoggedIn, "code_expired"),
+            Error::LoginEnded { .. } => (Exit::NotLoggedIn, "not_logged_in"),
+            Error::Insecure { .. } => (Exit::Usage, "insecure_issuer"),
+            Error::NoDeviceFlow { .. }
+            | Error::IssuerRefused { .. }
+            | Error::Garbage { .. }
+            | Error::BadIdToken { .. } => (Exit::Failure, "issuer"),
+            Error::ClockAhead { .. } => (Exit::Failure, "clock"),
+            Error::File { .. }
+            | Error::Damaged { .. }
+            | Error::Exposed { .. }
+            | Error::Keyring(_)
+            | Error::Busy { .. } => (Exit::Failure, "login_store"),
+            Error::NoWorkloadToken { .. } => (Exit::NotLoggedIn, "no_token"),
+        };
+        let failure = Failure::new(exit, code, escaped(&error.to_string()));
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
             None => failure,
         }
     }

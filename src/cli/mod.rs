@@ -7,12 +7,23 @@
 
 #![expect(dead_code, reason = "the commands that use the rest of it come next")]
 
+mod approve;
 mod completions;
 mod context;
+mod credentials;
+mod deny;
 mod failure;
+mod grants;
+mod inbox;
+mod lifetime;
+mod login;
+mod logout;
 mod man;
 mod output;
+mod request;
 mod serve;
+mod targets;
+mod whoami;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -81,16 +92,34 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Login(login::Args),
+    Logout(logout::Args),
+    Whoami(whoami::Args),
+    Targets(targets::Args),
+    Request(request::Args),
+    Grants(grants::Args),
+    Inbox(inbox::Args),
+    Approve(approve::Args),
+    Deny(deny::Args),
+    Serve(serve::Args),
     Completions(completions::Args),
     Man(man::Args),
-    Serve(serve::Args),
 }
 
 async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
+        Command::Login(args) => login::run(args, context).await,
+        Command::Logout(args) => logout::run(args, context).await,
+        Command::Whoami(args) => whoami::run(args, context).await,
+        Command::Targets(args) => targets::run(args, context).await,
+        Command::Request(args) => request::run(args, context).await,
+        Command::Grants(args) => grants::run(args, context).await,
+        Command::Inbox(args) => inbox::run(args, context).await,
+        Command::Approve(args) => approve::run(args, context).await,
+        Command::Deny(args) => deny::run(args, context).await,
+        Command::Serve(args) => serve::run(args, context).await,
         Command::Completions(args) => completions::run(args, context),
         Command::Man(args) => man::run(args, context),
-        Command::Serve(args) => serve::run(args, context).await,
     }
 }
 
@@ -217,10 +246,7 @@ fn listen_to_traces(command: &Command, verbose: u8) {
 impl Command {
     /// Whether the command sets up its own logging, as the server does.
     fn keeps_its_own_log(&self) -> bool {
-        match self {
-            Command::Completions(_) | Command::Man(_) => false,
-            Command::Serve(_) => true,
-        }
+        matches!(self, Command::Serve(_))
     }
 }
 

@@ -93,6 +93,11 @@ impl Output {
         }
     }
 
+    /// Asks something of the person (stderr), whatever the verbosity.
+    pub(crate) fn ask(&self, text: impl AsRef<str>) {
+        print(&mut io::stderr().lock(), text.as_ref());
+    }
+
     /// Warns on stderr, whatever the verbosity; a JSON object in JSON mode.
     pub(crate) fn warn(&self, text: impl AsRef<str>) {
         let text = text.as_ref();

@@ -39,9 +39,9 @@ impl Authorization {
             return Err(Error::NoDeviceFlow { issuer: issuer.url.clone() });
         };
         let client = provider.client().set_device_authorization_url(endpoint);
-        let send = |request| provider.web.send(request);
         let scopes = issuer.scopes.iter().map(|scope| Scope::new(scope.clone()));
-        let answer = client.exchange_device_code().add_scopes(scopes).request_async(&send).await;
+        let answer =
+            client.exchange_device_code().add_scopes(scopes).request_async(&provider.web).await;
         let details: CoreDeviceAuthorizationResponse = answer.map_err(|error| match error {
             RequestTokenError::ServerResponse(said) => said_no(&issuer.url, &said),
             RequestTokenError::Request(failure) => failure.into(),
@@ -97,7 +97,6 @@ impl Authorization {
     {
         let issuer = &self.provider.issuer.url;
         let client = self.provider.client();
-        let send = |request| self.provider.web.send(request);
         let unreadable = || Error::Garbage {
             issuer: issuer.clone(),
             problem: "its token answer can't be read".into(),
@@ -107,7 +106,7 @@ impl Authorization {
         let answer = client
             .exchange_device_access_token(&self.details)
             .set_max_backoff_interval(LONGEST_PAUSE)
-            .request_async(&send, pause, None)
+            .request_async(&self.provider.web, pause, None)
             .await
             .map_err(|error| match error {
                 RequestTokenError::ServerResponse(said) => match said.error() {

@@ -96,9 +96,9 @@ impl Login {
         };
         let provider = Provider::discover(&issuer).await?;
         let client = provider.client();
-        let send = |request| provider.web.send(request);
         let refresh_token = RefreshToken::new(refresh_token.expose_secret().to_owned());
-        let answer = client.exchange_refresh_token(&refresh_token).request_async(&send).await;
+        let answer =
+            client.exchange_refresh_token(&refresh_token).request_async(&provider.web).await;
         let answer = answer.map_err(|error| match error {
             RequestTokenError::ServerResponse(said) => match said.error() {
                 CoreErrorResponseType::InvalidGrant => {

@@ -3,7 +3,8 @@
 
 use std::{fmt, net::IpAddr, time::Duration};
 
-use oauth2::{HttpRequest, HttpResponse};
+use futures_util::future::BoxFuture;
+use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 use serde::de::DeserializeOwned;
 use url::{Host, Url};
 
@@ -136,6 +137,16 @@ impl Web {
         *answer.status_mut() = response.status();
         *answer.headers_mut() = response.headers().clone();
         Ok(answer)
+    }
+}
+
+/// How the OAuth library sends its requests.
+impl<'c> AsyncHttpClient<'c> for Web {
+    type Error = NoAnswer;
+    type Future = BoxFuture<'c, Result<HttpResponse, NoAnswer>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.send(request))
     }
 }
 
