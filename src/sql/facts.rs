@@ -137,12 +137,36 @@ pub struct Facts {
     pub transaction: Option<TransactionControl>,
     /// Ways past the statement's own relations: each is refused unless a role opens it.
     pub side_doors: Vec<SideDoor>,
+    /// Names of prepared statements that PREPARE, EXECUTE and DEALLOCATE speak of,
+    /// also inside EXPLAIN and CREATE TABLE AS; `*` for DEALLOCATE ALL.
+    pub prepared: Vec<String>,
     /// Actions on no relation that a rule can name (DO, CREATE ROLE, CHECKPOINT, SET …).
     pub actions: Vec<Action>,
     /// Whether an UPDATE or DELETE has no WHERE clause.
     pub unfiltered: bool,
     /// Node kinds and shapes without a handler. Not empty means: deny.
     pub unclassified: Vec<String>,
+}
+
+impl Facts {
+    /// Facts of a statement of this kind that does nothing yet.
+    pub fn new(kind: StatementKind) -> Self {
+        Self {
+            kind,
+            relations: Vec::new(),
+            columns: Vec::new(),
+            functions: Vec::new(),
+            operators: Vec::new(),
+            types: Vec::new(),
+            settings: Vec::new(),
+            transaction: None,
+            side_doors: Vec::new(),
+            prepared: Vec::new(),
+            actions: Vec::new(),
+            unfiltered: false,
+            unclassified: Vec::new(),
+        }
+    }
 }
 
 /// What a relation is used for at one place.
@@ -191,7 +215,8 @@ pub struct RelationUse {
     /// The action that a rule must allow on it.
     pub action: Action,
     /// The bytes of the query string that a splice replaces: `[ONLY] name [*]`
-    /// without the alias. Empty where it can't be spliced (not a plain scan).
+    /// without the alias. Empty where it can't be spliced: not a plain scan, or
+    /// inside a definition that is stored (a view, a rule, a function's body).
     pub range: Range<usize>,
     /// Whether `ONLY` stands before it.
     pub only: bool,
@@ -249,8 +274,12 @@ pub struct FunctionUse {
     pub name: Name,
     /// The number of arguments.
     pub arguments: usize,
-    /// The OIDs of all functions of this name that the call may mean; empty for unknown.
+    /// The OIDs of all functions of this name that the call may mean and that are
+    /// not PostgreSQL's own.
     pub candidates: Vec<Oid>,
+    /// Whether it may mean one of PostgreSQL's own. With no candidates and this
+    /// unset, the function is unknown.
+    pub builtin: bool,
     /// Where the name starts in the query string.
     pub at: usize,
 }

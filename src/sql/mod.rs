@@ -6,14 +6,26 @@
 //! splicing. It refuses to judge: what is allowed is `policy`'s question. What
 //! it can't classify it says so in [`Facts::unclassified`].
 
+mod analyse;
 mod catalog;
 mod facts;
+mod parse;
+mod prescan;
+mod stack;
+mod walk;
+
+pub use analyse::analyse;
 
 pub use catalog::{
-    AttributeNumber, CATALOG_QUERY, Catalog, CatalogError, Column, Function, Oid, Relation,
-    RelationKind, Volatility,
+    AttributeNumber, CATALOG_QUERY, Catalog, CatalogBuilder, CatalogError, Column, Function, Oid,
+    Origin, Relation, RelationKind, Volatility,
 };
 pub use facts::{
     Access, Action, ColumnContext, ColumnUse, Facts, FunctionUse, Name, OperatorUse, RelationUse,
     Resolution, SettingUse, SideDoor, Statement, StatementKind, TransactionControl, TypeUse,
 };
+pub use parse::AnalysisError;
+pub use stack::on_large_stack;
+
+#[cfg(test)]
+mod tests;

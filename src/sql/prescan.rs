@@ -1,0 +1,161 @@
+//! The linear look at a statement's bytes before PostgreSQL's parser sees it.
+//!
+//! Owns the caps that keep the parser's time and memory bounded. It decides
+//! nothing about meaning: where it takes a comment for a string, only time is
+//! lost.
+
+use super::parse::AnalysisError;
+
+/// The longest query string, in bytes.
+pub(super) const MAX_BYTES: usize = 1 << 20;
+/// The deepest nesting of comments: they cost the parser quadratic time.
+const MAX_COMMENT_NESTING: usize = 1_000;
+/// The most operands of AND, OR and other operators, joins and set operations in
+/// one query string: each may nest the tree one level deeper.
+const MAX_CHAIN: usize = 20_000;
+
+/// Refuses what the parser must not see.
+pub(super) fn check(text: &str) -> Result<(), AnalysisError> {
+    if text.len() > MAX_BYTES {
+        return Err(AnalysisError::TooLong { bytes: text.len(), limit: MAX_BYTES });
+    }
+    let bytes = text.as_bytes();
+    if bytes.contains(&0) {
+        return Err(AnalysisError::NulByte);
+    }
+    let mut at = 0;
+    let mut chain = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let rest = &bytes[at..];
+        at += match byte {
+            b'\'' => {
+                let escapes =
+                    at > 0 && matches!(bytes[at - 1], b'e' | b'E') && !in_word(bytes, at - 1);
+                quoted(rest, b'\'', escapes)
+            }
+            b'"' => quoted(rest, b'"', false),
+            b'-' if rest.starts_with(b"--") => {
+                rest.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(rest.len())
+            }
+            b'/' if rest.starts_with(b"/*") => comment(rest)?,
+            b'$' if !in_word(bytes, at) => dollar_quoted(rest),
+            b'+' | b'-' | b'*' | b'/' | b'<' | b'>' | b'=' | b'|' | b'&' | b'%' | b'^' | b'#'
+            | b'@' | b'~' | b'!' | b'?' | b'[' | b':' => {
+                chain += 1;
+                1
+            }
+            _ if byte.is_ascii_alphabetic() && !in_word(bytes, at) => {
+                let word = rest.iter().take_while(|b| is_word(**b)).count();
+                chain += usize::from(deepens(&rest[..word]));
+                word
+            }
+            _ => 1,
+        };
+        if chain > MAX_CHAIN {
+            return Err(AnalysisError::TooManyOperators { limit: MAX_CHAIN });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a word may make the tree deeper.
+fn deepens(word: &[u8]) -> bool {
+    ["and", "or", "not", "join", "union", "intersect", "except", "is", "like", "ilike", "between"]
+        .iter()
+        .any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80
+}
+
+/// Whether the byte at `at` goes on with a word that began before it.
+fn in_word(bytes: &[u8], at: usize) -> bool {
+    at > 0 && is_word(bytes[at - 1])
+}
+
+/// The length of a quoted run that starts `rest`.
+fn quoted(rest: &[u8], quote: u8, escapes: bool) -> usize {
+    let mut at = 1;
+    while let Some(&byte) = rest.get(at) {
+        at += match byte {
+            b'\\' if escapes => 2,
+            _ if byte == quote => return at + 1,
+            _ => 1,
+        };
+    }
+    rest.len()
+}
+
+/// The length of a comment that starts `rest`, those nested in it included.
+fn comment(rest: &[u8]) -> Result<usize, AnalysisError> {
+    let (mut at, mut depth) = (0, 0_usize);
+    while at < rest.len() {
+        if rest[at..].starts_with(b"/*") {
+            depth += 1;
+            at += 2;
+            if depth > MAX_COMMENT_NESTING {
+                return Err(AnalysisError::CommentsTooDeep { limit: MAX_COMMENT_NESTING });
+            }
+        } else if rest[at..].starts_with(b"*/") {
+            depth -= 1;
+            at += 2;
+            if depth == 0 {
+                return Ok(at);
+            }
+        } else {
+            at += 1;
+        }
+    }
+    Ok(rest.len())
+}
+
+/// The length of a dollar-quoted string that starts `rest`, or 1 where `$` starts none.
+fn dollar_quoted(rest: &[u8]) -> usize {
+    let tag = rest[1..].iter().take_while(|b| is_word(**b) && **b != b'$').count();
+    if rest.get(tag + 1) != Some(&b'$') || rest.get(1).is_some_and(u8::is_ascii_digit) {
+        return 1;
+    }
+    let (delimiter, body) = rest.split_at(tag + 2);
+    // A first-byte search keeps this linear: a tag holds no `$` inside.
+    let mut at = 0;
+    while let Some(found) = body[at..].iter().position(|b| *b == b'$') {
+        at += found;
+        if body[at..].starts_with(delimiter) {
+            return delimiter.len() + at + delimiter.len();
+        }
+        at += 1;
+    }
+    rest.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_reached_only_by_what_counts() {
+        let nested = "/*".repeat(1_001) + &"*/".repeat(1_001);
+        assert!(matches!(check(&nested), Err(AnalysisError::CommentsTooDeep { .. })));
+        for quoted in [
+            format!("SELECT '{nested}'"),
+            format!("SELECT \"{nested}\""),
+            format!("SELECT $a${nested}$a$"),
+            format!("SELECT E'\\'{nested}'"),
+            format!("SELECT 1 -- {nested}\n"),
+            format!("SELECT 'it''s {nested}'"),
+        ] {
+            check(&quoted).unwrap();
+        }
+        assert!(matches!(
+            check(&format!("SELECT $1, '' /*{nested}")),
+            Err(AnalysisError::CommentsTooDeep { .. })
+        ));
+        assert!(matches!(check("SELECT '\0'"), Err(AnalysisError::NulByte)));
+        assert!(matches!(check(&" ".repeat(MAX_BYTES + 1)), Err(AnalysisError::TooLong { .. })));
+        let terms = vec!["a = 1"; 100_000].join(" AND ");
+        assert!(matches!(check(&terms), Err(AnalysisError::TooManyOperators { .. })));
+        let list = (0..100_000).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        check(&format!("SELECT 1 WHERE 1 IN ({list})")).unwrap();
+    }
+}

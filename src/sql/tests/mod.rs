@@ -1,0 +1,180 @@
+//! SQL against one small catalog: tables of statements with what they do.
+
+use serde::Deserialize;
+
+use super::{Access, Catalog, Facts, Resolution, Statement, analyse, on_large_stack};
+
+/// The catalog that every case is read against.
+pub(super) fn catalog() -> Catalog {
+    Catalog::builder()
+        .table(
+            "shop.customers",
+            &[("id", "int8"), ("name", "text"), ("email", "text"), ("ssn", "text")],
+        )
+        .table("shop.orders", &[("id", "int8"), ("customer_id", "int8"), ("total", "numeric")])
+        .table("shop.secret", &[("id", "int8"), ("ssn", "text")])
+        .table("shop.ok", &[("id", "int8"), ("note", "text")])
+        .table("crm.customers", &[("id", "int8"), ("phone", "text")])
+        .table("shop.Mixed Case", &[("id", "int8"), ("Odd", "text")])
+        .table("public.orders", &[("id", "int8")])
+        .view("shop.names", &[("id", "int8"), ("name", "text")], &[("shop.customers", "name")])
+        .index("shop.customers_email", "shop.customers")
+        .function("shop.purge", true, false)
+        .function("shop.mask_me", false, true)
+        .function("crm.hidden", false, false)
+        .operator("shop.===")
+        .type_of("shop.mood", true)
+        .type_of("public.citext", false)
+        .relation(
+            "pg_catalog.pg_class",
+            super::RelationKind::Table,
+            &[("oid", "oid"), ("relname", "name"), ("relnamespace", "oid")],
+        )
+        .build()
+}
+
+/// The analysis of a text, on a large stack.
+pub(super) fn read(text: &str) -> Result<Vec<Statement>, super::AnalysisError> {
+    let catalog = catalog();
+    on_large_stack(|| analyse(text, &catalog))
+}
+
+#[derive(Deserialize)]
+struct Cases {
+    case: Vec<(String, String)>,
+}
+
+fn cases(text: &str) -> Vec<(String, String)> {
+    toml::from_str::<Cases>(text).expect("the data file").case
+}
+
+/// Compares what `run` makes of each case's text with what the file expects,
+/// and shows every difference at once.
+fn check(file: &str, run: impl Fn(&str) -> String) {
+    let mut wrong = String::new();
+    for (text, expected) in cases(file) {
+        let found = run(&text);
+        if found != expected {
+            wrong.push_str(&format!("['''{text}''',\n  '''{found}'''],\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "these cases differ from the data file:\n{wrong}");
+}
+
+#[test]
+fn statements_do_what_the_table_says() {
+    check(include_str!("facts.toml"), |text| match read(text) {
+        Ok(statements) => {
+            statements.iter().map(|s| summary(&s.facts)).collect::<Vec<_>>().join(" || ")
+        }
+        Err(error) => format!("error: {error}"),
+    });
+}
+
+#[test]
+fn columns_mean_what_the_table_says() {
+    check(include_str!("columns.toml"), |text| match read(text) {
+        Ok(statements) => {
+            statements.iter().map(|s| columns(&s.facts)).collect::<Vec<_>>().join(" || ")
+        }
+        Err(error) => format!("error: {error}"),
+    });
+}
+
+/// What a relation use means, as `schema.name`, or `?name` for unknown.
+fn meaning(catalog: &Catalog, facts: &Facts, at: usize) -> String {
+    let used = &facts.relations[at];
+    match used.resolution {
+        Resolution::Relation(oid) => {
+            let relation = catalog.relation(oid).unwrap();
+            format!("{}.{}", relation.schema, relation.name)
+        }
+        Resolution::Unknown => format!("?{}", used.name.name),
+    }
+}
+
+fn word(value: impl serde::Serialize) -> String {
+    serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
+}
+
+/// A statement in one line: kind; what is done to which relations; then only what
+/// is out of the ordinary.
+fn summary(facts: &Facts) -> String {
+    let catalog = catalog();
+    let mut parts = Vec::new();
+    let mut relations = Vec::new();
+    for (at, used) in facts.relations.iter().enumerate() {
+        let mut text = format!("{} {}", word(used.access), meaning(&catalog, facts, at));
+        if word(used.access) != word(used.action) && used.access != Access::Scan {
+            text = format!("{text} as {}", word(used.action));
+        }
+        if !used.columns.is_empty() {
+            text = format!("{text}({})", used.columns.join(","));
+        }
+        if used.sampled {
+            text.push_str(" sampled");
+        }
+        if used.access == Access::Scan && used.range.is_empty() {
+            text.push_str(" unspliceable");
+        }
+        relations.push(text);
+    }
+    relations.dedup();
+    parts.extend(relations);
+    for used in &facts.functions {
+        let name = match &used.name.schema {
+            Some(schema) => format!("{schema}.{}", used.name.name),
+            None => used.name.name.clone(),
+        };
+        match (used.builtin, used.candidates.len()) {
+            (true, 0) => parts.push(format!("calls {name}")),
+            (false, 0) => parts.push(format!("calls ?{name}")),
+            (_, own) => parts.push(format!("calls {own} own {name}")),
+        }
+    }
+    parts.extend(
+        facts.operators.iter().filter(|o| !o.builtin).map(|o| format!("operator {}", o.name.name)),
+    );
+    parts
+        .extend(facts.types.iter().filter(|t| !t.builtin).map(|t| format!("type {}", t.name.name)));
+    parts.extend(facts.settings.iter().map(|s| format!("sets {}={}", s.name, s.values.join(","))));
+    parts.extend(facts.transaction.iter().map(|t| format!("{t:?}")));
+    parts.extend(facts.prepared.iter().map(|name| format!("prepared {name}")));
+    parts.extend(facts.actions.iter().map(|action| format!("+{}", word(action))));
+    parts.extend(facts.side_doors.iter().map(|door| format!("door {}", word(door))));
+    if facts.unfiltered {
+        parts.push("unfiltered".into());
+    }
+    parts.extend(facts.unclassified.iter().map(|what| format!("unclassified {what}")));
+    if parts.is_empty() {
+        word(facts.kind)
+    } else {
+        format!("{}: {}", word(facts.kind), parts.join("; "))
+    }
+}
+
+/// The column references of a statement that reach a relation, in one line.
+fn columns(facts: &Facts) -> String {
+    let catalog = catalog();
+    let all = facts.columns.iter().map(|used| {
+        let candidates = used
+            .candidates
+            .iter()
+            .map(|(at, number)| {
+                let relation = meaning(&catalog, facts, *at);
+                let Some(number) = number else { return format!("{relation}.*") };
+                if number.is_system() {
+                    return format!("{relation}.system{}", number.0);
+                }
+                let Resolution::Relation(oid) = facts.relations[*at].resolution else {
+                    return format!("{relation}.?");
+                };
+                let relation = catalog.relation(oid).unwrap();
+                let column = relation.column_by_number(*number).unwrap();
+                format!("{}.{}.{}", relation.schema, relation.name, column.name)
+            })
+            .collect::<Vec<_>>();
+        format!("{} {} -> {}", word(used.context), used.path.join("."), candidates.join(" "))
+    });
+    all.map(|text| text.trim_end().to_owned()).collect::<Vec<_>>().join("; ")
+}
