@@ -12,6 +12,7 @@ mod completions;
 mod context;
 mod credentials;
 mod deny;
+mod doctor;
 mod failure;
 mod grants;
 mod inbox;
@@ -101,6 +102,7 @@ enum Command {
     Inbox(inbox::Args),
     Approve(approve::Args),
     Deny(deny::Args),
+    Doctor(doctor::Args),
     Serve(serve::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -117,6 +119,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Inbox(args) => inbox::run(args, context).await,
         Command::Approve(args) => approve::run(args, context).await,
         Command::Deny(args) => deny::run(args, context).await,
+        Command::Doctor(args) => doctor::run(args, context).await,
         Command::Serve(args) => serve::run(args, context).await,
         Command::Completions(args) => completions::run(args, context),
         Command::Man(args) => man::run(args, context),
