@@ -17,12 +17,15 @@ mod failure;
 mod grants;
 mod inbox;
 mod lifetime;
+mod log;
 mod login;
 mod logout;
 mod man;
 mod output;
+mod replay;
 mod request;
 mod serve;
+mod sessions;
 mod targets;
 mod whoami;
 
@@ -103,6 +106,9 @@ enum Command {
     Approve(approve::Args),
     Deny(deny::Args),
     Doctor(doctor::Args),
+    Sessions(sessions::Args),
+    Replay(replay::Args),
+    Log(log::Args),
     Serve(serve::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -120,6 +126,9 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Approve(args) => approve::run(args, context).await,
         Command::Deny(args) => deny::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,
+        Command::Sessions(args) => sessions::run(args, context).await,
+        Command::Replay(args) => replay::run(args, context).await,
+        Command::Log(args) => log::run(args, context).await,
         Command::Serve(args) => serve::run(args, context).await,
         Command::Completions(args) => completions::run(args, context),
         Command::Man(args) => man::run(args, context),

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use url::Url;
+
 use super::Error;
 
 /// The user's folders, by the operating system's own conventions (XDG on Linux).
@@ -51,5 +53,12 @@ impl Folders {
     /// Where session logs wait until they are uploaded; it may not exist.
     pub fn spool(&self) -> PathBuf {
         self.state.join("spool")
+    }
+
+    /// A control plane's public keys as they were fetched last; it may not exist.
+    pub fn server_keys(&self, server: &Url) -> PathBuf {
+        let host = server.host_str().unwrap_or_default().replace([':', '[', ']'], "_");
+        let port = server.port_or_known_default().unwrap_or_default();
+        self.data.join("keys").join(format!("{}-{host}-{port}.json", server.scheme()))
     }
 }

@@ -8,7 +8,7 @@
 use std::{
     fs::File,
     io::{self, BufReader, Read as _, Seek as _, SeekFrom},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::spool::{Orphan, Spool};
+use super::spool::{Orphan, OrphanError, Spool, orphans};
 use crate::{
     api::{self, Client},
     grant::SessionId,
@@ -166,6 +166,36 @@ pub async fn recover(orphan: Orphan, within: Duration) -> Result<(), UploadError
     };
     transfer.complete(&orphan, Instant::now() + within).await?;
     Ok(orphan.delete()?)
+}
+
+/// What became of a log that was left behind.
+#[derive(Debug)]
+pub struct Recovery {
+    /// Its session; none where the folder can't be read.
+    pub session: Option<SessionId>,
+    /// The folder that held it, and still does where it failed.
+    pub folder: PathBuf,
+    /// Whether it went up.
+    pub result: Result<(), UploadError>,
+}
+
+/// Recovers every log under `root` whose owner has died, one after another, each
+/// for at most `within`. Logs in use are left alone.
+pub async fn recover_all(root: &Path, within: Duration) -> Vec<Recovery> {
+    let mut recoveries = Vec::new();
+    for orphan in orphans(root) {
+        recoveries.push(match orphan {
+            Ok(orphan) => Recovery {
+                session: Some(orphan.session().clone()),
+                folder: orphan.folder().to_owned(),
+                result: recover(orphan, within).await,
+            },
+            Err(OrphanError { folder, why }) => {
+                Recovery { session: None, folder, result: Err(why.into()) }
+            }
+        });
+    }
+    recoveries
 }
 
 /// Uploads until it is told to finish; then it gives its cursor back. An upload
