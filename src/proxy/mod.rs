@@ -6,10 +6,32 @@
 //! where it runs: a laptop and a gateway are the same to it.
 
 mod admission;
+mod cancel;
+mod connection;
+mod engine;
+mod handshake;
+mod listener;
+pub mod session;
 pub mod spool;
+mod stream;
+mod tls;
 pub mod uploader;
+mod upstream;
 
 pub use admission::{
     Admission, Admitted, ConnectionPermit, ConnectionRequest, Forget, Permit, Refusal, Rewritten,
     StatementRequest, Unrecorded,
 };
+pub use engine::{Ended, Ender, Endpoints, Engine, EngineConfig, Running};
+pub use listener::ListenError;
+pub use upstream::{Upstream, UpstreamConfig, UpstreamError, query_text};
+
+/// 24 random bytes as text that is safe in URLs, SCRAM and SQL names: nonces, one-time
+/// passwords, names that nobody can guess.
+fn random_text() -> String {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    use rand::Rng as _;
+    let mut bytes = [0; 24];
+    rand::rng().fill_bytes(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
+}

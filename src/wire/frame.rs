@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_header_is_read_once_it_is_there_and_only_with_a_possible_length() {
-        let cases: &[(&[u8], Result<Option<(u8, usize)>, ()>)] = &[
+        type Found = Result<Option<(u8, usize)>, ()>;
+        let cases: &[(&[u8], Found)] = &[
             (b"", Ok(None)),
             (b"Q", Ok(None)),
             (b"Q\0\0\0", Ok(None)),

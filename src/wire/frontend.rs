@@ -214,8 +214,10 @@ pub fn password_response(data: &[u8], out: &mut BytesMut) {
 mod tests {
     use super::*;
 
+    type Reads = fn(&[u8]) -> bool;
+
     /// A message of each kind, as bytes, and how it is read.
-    fn cases() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> bool)> {
+    fn cases() -> Vec<(&'static str, Vec<u8>, Reads)> {
         vec![
             ("Query", framed(b'Q', b"SELECT 1\0"), |m| parse_query(m) == Ok("SELECT 1")),
             ("Parse", framed(b'P', b"s\0SELECT $1\0\0\x01\0\0\0\x17"), |m| {

@@ -1,0 +1,377 @@
+//! What the client sends: framed, put to admission where it runs something, queued
+//! as expected responses, and forwarded.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Effect, Held, Phase, Session, Waiting,
+    names::{Meaning, Portal, Prepared},
+    pending::{Describe, Expected, Place, Run, Sync},
+    substitute,
+};
+use crate::{
+    journal::{Parameter, Protocol},
+    proxy::admission::{Admitted, Permit, Refusal, StatementRequest},
+    wire::{self, BoundValue, Target, WireError},
+};
+
+/// The longest message that is held whole to be looked into, in bytes. Data of a
+/// COPY isn't: it streams.
+const LONGEST_HELD: usize = 80 * 1024 * 1024;
+/// The longest value that the log keeps, in bytes.
+const LONGEST_LOGGED: usize = 8 * 1024;
+/// The most names of prepared statements or portals on one connection.
+const MOST_NAMES: usize = 100_000;
+
+/// The client's half of the machine.
+#[derive(Debug)]
+pub(super) struct ClientSide {
+    /// Bytes that haven't been looked at.
+    input: BytesMut,
+    /// Bytes of a CopyData that are still to come, and whether they are forwarded.
+    streaming: Option<(usize, bool)>,
+    /// The current part of the pipeline: what lies between two Syncs.
+    part: u64,
+}
+
+impl Default for ClientSide {
+    fn default() -> Self {
+        Self { input: BytesMut::new(), streaming: None, part: 1 }
+    }
+}
+
+impl ClientSide {
+    /// Bytes that haven't been looked at.
+    pub(super) fn backlog(&self) -> usize {
+        self.input.len()
+    }
+}
+
+impl Session {
+    /// Takes bytes from the client. `now` is the time since the connection's start.
+    pub fn client_bytes(&mut self, bytes: &[u8], now: Duration) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        self.client.input.extend_from_slice(bytes);
+        self.digest_client(now);
+    }
+
+    /// Takes admission's answer to [`Effect::Decide`].
+    pub fn decided(&mut self, id: u64, admitted: Admitted, now: Duration) {
+        if self.phase != Phase::Open
+            || !matches!(self.waiting, Waiting::Decision { id: asked, .. } if asked == id)
+        {
+            return;
+        }
+        let Waiting::Decision { held, .. } = std::mem::replace(&mut self.waiting, Waiting::Nothing)
+        else {
+            return;
+        };
+        if let Admitted::Forward(permit) = &admitted {
+            self.masked_columns = Arc::clone(permit.masked_columns());
+        }
+        match (held, admitted) {
+            // An error has come meanwhile: the server would skip the message.
+            (_, Admitted::Forward(permit)) if self.pending.is_skipping() => {
+                self.complete(Run::new(Arc::new(permit), None, now), now);
+            }
+            (_, Admitted::Refuse(_)) if self.pending.is_skipping() => {}
+            (Held::Function, answer) => self.refuse_function(answer),
+            (Held::Query(message), Admitted::Forward(permit)) => {
+                match permit.rewritten() {
+                    Some(rewritten) => wire::query(&rewritten.text, &mut self.to_server),
+                    None => self.to_server.extend_from_slice(&message),
+                }
+                self.pending.push(Expected::Query(Run::new(Arc::new(permit), None, now)));
+            }
+            (Held::Query(_), Admitted::Refuse(refusal)) => {
+                substitute::query(&mut self.to_server);
+                self.refused(refusal, Place::Simple, false);
+            }
+            (Held::Parse { message, name, sql }, Admitted::Forward(permit)) => {
+                self.forward_parse(&message, name, sql, permit);
+            }
+            (Held::Parse { name, .. }, Admitted::Refuse(refusal)) => {
+                substitute::parse(&name, &mut self.to_server);
+                self.refused(refusal, Place::Extended, name.is_empty());
+            }
+            (Held::Execute { message, portal }, Admitted::Forward(permit)) => {
+                self.to_server.extend_from_slice(&message);
+                let run = Run::new(Arc::new(permit), Some(portal), now);
+                self.pending.push(Expected::Execute(run));
+            }
+            (Held::Execute { .. }, Admitted::Refuse(refusal)) => {
+                substitute::execute(&self.config.substitute, &mut self.to_server);
+                self.refused(refusal, Place::Extended, false);
+            }
+        }
+        self.digest_client(now);
+    }
+
+    fn refused(&mut self, refusal: Refusal, place: Place, unnamed_parse: bool) {
+        self.pending.push(Expected::Refused { refusal, place, unnamed_parse });
+    }
+
+    /// Function calls by OID say nothing that policy could decide on.
+    fn refuse_function(&mut self, answer: Admitted) {
+        let refusal = match answer {
+            Admitted::Refuse(refusal) => refusal,
+            Admitted::Forward(permit) => Refusal {
+                statement: permit.statement(),
+                ..substitute::own(
+                    "42501",
+                    "pgate doesn't carry function calls by OID".to_owned(),
+                    "Call the function in a SELECT.",
+                )
+            },
+        };
+        substitute::query(&mut self.to_server);
+        self.refused(refusal, Place::Simple, false);
+    }
+
+    fn forward_parse(&mut self, message: &Bytes, name: Arc<str>, sql: Arc<str>, permit: Permit) {
+        match permit.rewritten() {
+            Some(rewritten) => match wire::parse_parse(message) {
+                Ok(parse) => {
+                    wire::parse(parse.name, &rewritten.text, parse.types, &mut self.to_server);
+                }
+                Err(error) => return self.violation(&error.to_string()),
+            },
+            None => self.to_server.extend_from_slice(message),
+        }
+        let prepared = Arc::new(Prepared { sql, permit: Arc::new(permit) });
+        let part = self.client.part;
+        self.statements.request(Arc::clone(&name), part, Some(Arc::clone(&prepared)));
+        self.pending.push(Expected::Parse { name, prepared });
+    }
+
+    /// Looks at what has come, as far as nothing is waited for.
+    pub(super) fn digest_client(&mut self, now: Duration) {
+        while self.reads_client() && !self.client.input.is_empty() {
+            if let Some((left, forward)) = self.client.streaming {
+                let count = left.min(self.client.input.len());
+                let data = self.client.input.split_to(count);
+                if forward {
+                    self.to_server.extend_from_slice(&data);
+                }
+                self.client.streaming =
+                    if left > count { Some((left - count, forward)) } else { None };
+                continue;
+            }
+            let header = match wire::header(&self.client.input) {
+                Ok(Some(header)) => header,
+                Ok(None) => return,
+                Err(error) => return self.violation(&error.to_string()),
+            };
+            if header.tag == b'd' {
+                // The server ignores data of a COPY that isn't on, or has failed.
+                self.client.streaming = Some((header.length, !self.pending.is_skipping()));
+                self.pending.copy_data();
+                continue;
+            }
+            if header.length > LONGEST_HELD {
+                let what = format!(
+                    "a message of {} bytes is longer than the {LONGEST_HELD} that pgate takes",
+                    header.length
+                );
+                return self.violation(&what);
+            }
+            if self.client.input.len() < header.length {
+                return;
+            }
+            let message = self.client.input.split_to(header.length).freeze();
+            self.client_message(message, now);
+        }
+    }
+
+    /// Handles one whole message.
+    pub(super) fn client_message(&mut self, message: Bytes, now: Duration) {
+        if let Err(error) = self.try_client_message(message, now) {
+            self.violation(&error.to_string());
+        }
+    }
+
+    fn try_client_message(&mut self, message: Bytes, _now: Duration) -> Result<(), WireError> {
+        let tag = message.first().copied().unwrap_or_default();
+        let skipped = self.pending.is_skipping() && !matches!(tag, b'S' | b'X');
+        match tag {
+            b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'H' | b'F' | b'c' | b'f' if skipped => {}
+            b'Q' => {
+                let sql: Arc<str> = wire::parse_query(&message)?.into();
+                self.ask(Protocol::Simple, sql, None, Held::Query(message));
+            }
+            b'P' => {
+                let parse = wire::parse_parse(&message)?;
+                let (name, sql): (Arc<str>, Arc<str>) = (parse.name.into(), parse.sql.into());
+                self.check_names();
+                let held = Held::Parse { message, name, sql: Arc::clone(&sql) };
+                self.ask(Protocol::Parse, sql, None, held);
+            }
+            b'B' => self.bind(message)?,
+            b'E' => self.execute(message)?,
+            b'D' => {
+                let stage = match wire::parse_target(&message)? {
+                    Target::Statement(_) => Describe::Parameters,
+                    Target::Portal(_) => Describe::Row,
+                };
+                self.forward(&message, Expected::Describe(stage));
+            }
+            b'C' => {
+                let part = self.client.part;
+                let expected = match wire::parse_target(&message)? {
+                    Target::Statement(name) => {
+                        let name: Arc<str> = name.into();
+                        self.statements.request(Arc::clone(&name), part, None);
+                        Expected::CloseStatement(name)
+                    }
+                    Target::Portal(name) => {
+                        let name: Arc<str> = name.into();
+                        self.portals.request(Arc::clone(&name), part, None);
+                        Expected::ClosePortal(name)
+                    }
+                };
+                self.forward(&message, expected);
+            }
+            b'S' => self.sync(&message)?,
+            b'H' => {
+                wire::Fields::of_message(&message, "Flush")?.end()?;
+                self.to_server.extend_from_slice(&message);
+            }
+            b'F' => {
+                let oid = wire::parse_function_oid(&message)?;
+                let sql = format!("function call by OID {oid}").into();
+                self.ask(Protocol::Function, sql, None, Held::Function);
+            }
+            b'c' => {
+                wire::Fields::of_message(&message, "CopyDone")?.end()?;
+                self.to_server.extend_from_slice(&message);
+                self.pending.push_copy_end();
+            }
+            b'f' => {
+                let mut fields = wire::Fields::of_message(&message, "CopyFail")?;
+                fields.cstring()?;
+                fields.end()?;
+                self.to_server.extend_from_slice(&message);
+                self.pending.push_copy_end();
+            }
+            b'X' => {
+                wire::Fields::of_message(&message, "Terminate")?.end()?;
+                self.to_server.extend_from_slice(&message);
+                self.phase = Phase::Leaving;
+            }
+            other => {
+                let what =
+                    format!("pgate doesn't know message type 0x{other:02x} and carries none of it");
+                self.violation(&what);
+            }
+        }
+        Ok(())
+    }
+
+    fn forward(&mut self, message: &[u8], expected: Expected) {
+        self.to_server.extend_from_slice(message);
+        self.pending.push(expected);
+    }
+
+    fn sync(&mut self, message: &[u8]) -> Result<(), WireError> {
+        wire::Fields::of_message(message, "Sync")?.end()?;
+        match self.pending.push_sync(self.client.part) {
+            Ok(Sync::Awaited) => self.client.part += 1,
+            Ok(Sync::Ignored) => {}
+            Err(()) => return Err(WireError::Unexpected("CopyData or CopyDone")),
+        }
+        self.to_server.extend_from_slice(message);
+        Ok(())
+    }
+
+    fn bind(&mut self, message: Bytes) -> Result<(), WireError> {
+        let bind = wire::parse_bind(&message)?;
+        let part = self.client.part;
+        match self.statements.meaning(bind.statement, part) {
+            Meaning::Unsettled => self.waiting = Waiting::Settlement(message),
+            Meaning::Unknown => {
+                let refusal = substitute::own(
+                    "26000",
+                    format!("prepared statement \"{}\" does not exist", bind.statement),
+                    "pgate binds statements that came in a Parse message; run those of an SQL \
+                     PREPARE with EXECUTE.",
+                );
+                substitute::bind(&self.config.substitute, &mut self.to_server);
+                self.refused(refusal, Place::Extended, false);
+            }
+            Meaning::Known(prepared) => {
+                let parameters = bind.values.iter().map(logged).collect();
+                let portal = Arc::new(Portal { prepared, parameters });
+                let name: Arc<str> = bind.portal.into();
+                self.check_names();
+                self.portals.request(Arc::clone(&name), part, Some(Arc::clone(&portal)));
+                self.forward(&message, Expected::Bind { name, portal });
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, message: Bytes) -> Result<(), WireError> {
+        let execute = wire::parse_execute(&message)?;
+        match self.portals.meaning(execute.portal, self.client.part) {
+            Meaning::Unsettled => self.waiting = Waiting::Settlement(message),
+            Meaning::Unknown => {
+                let refusal = substitute::own(
+                    "34000",
+                    format!("portal \"{}\" does not exist", execute.portal),
+                    "pgate executes portals that came from a Bind message; read an SQL cursor \
+                     with FETCH.",
+                );
+                substitute::execute(&self.config.substitute, &mut self.to_server);
+                self.refused(refusal, Place::Extended, false);
+            }
+            Meaning::Known(portal) => {
+                let sql = Arc::clone(&portal.prepared.sql);
+                let name = execute.portal.into();
+                let held = Held::Execute { message, portal: name };
+                self.ask(Protocol::Execute, sql, Some(&portal), held);
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, protocol: Protocol, sql: Arc<str>, portal: Option<&Portal>, held: Held) {
+        let id = self.next_decision;
+        self.next_decision += 1;
+        self.waiting = Waiting::Decision { id, held };
+        let request = StatementRequest {
+            connection: self.config.connection,
+            protocol,
+            sql,
+            parameters: portal.map_or_else(|| Arc::from([]), |p| Arc::clone(&p.parameters)),
+            earlier: portal.map(|portal| Arc::clone(&portal.prepared.permit)),
+        };
+        self.effects.push_back(Effect::Decide { id, request });
+    }
+
+    fn check_names(&mut self) {
+        if self.statements.len() > MOST_NAMES || self.portals.len() > MOST_NAMES {
+            self.violation("more prepared statements are open than pgate keeps track of");
+        }
+    }
+}
+
+/// A bound value as the log keeps it.
+fn logged(bound: &BoundValue<'_>) -> Parameter {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let Some(value) = bound.value else { return Parameter::Null };
+    if value.len() > LONGEST_LOGGED {
+        return Parameter::Cut {
+            bytes: u64::try_from(value.len()).unwrap_or(u64::MAX),
+            sha256: Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+    }
+    match std::str::from_utf8(value) {
+        Ok(text) if !bound.binary => Parameter::Text(text.to_owned()),
+        _ => Parameter::Binary(STANDARD.encode(value)),
+    }
+}

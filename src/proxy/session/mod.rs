@@ -1,0 +1,282 @@
+//! The session state machine: bytes from both peers in, bytes to both peers and
+//! effects out.
+//!
+//! Owns the protocol state of one client connection after its start-up: which
+//! response belongs to which request, which prepared statement a portal runs, what
+//! waits for a verdict. It refuses I/O, clocks and randomness (they come in as
+//! parameters), and it never forwards a byte of a statement before its verdict.
+//!
+//! A refused statement is replaced in its place in the stream by one that
+//! PostgreSQL is sure to reject, and the server's error is rewritten into ours: so
+//! transaction state, skip-until-Sync and ReadyForQuery stay the server's truth.
+
+mod client_side;
+mod hygiene;
+mod names;
+mod pending;
+mod server_side;
+mod substitute;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+
+use self::{
+    client_side::ClientSide,
+    names::{Names, Portal, Prepared},
+    pending::Pending,
+    server_side::ServerSide,
+};
+use super::admission::StatementRequest;
+use crate::{
+    journal::{EndReason, Record},
+    sql::{AttributeNumber, Oid},
+    wire::ErrorFields,
+};
+
+/// What the machine must know of its connection.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// The connection's number within the session, from 1.
+    pub connection: u32,
+    /// Whether the role masks anything: errors and notices are then stripped.
+    pub masks: bool,
+    /// A random name that no client can know: what substitutes refer to.
+    pub substitute: String,
+}
+
+/// What the shell must do besides moving bytes.
+#[derive(Debug)]
+pub enum Effect {
+    /// Ask admission, and give its answer to [`Session::decided`] with this id.
+    Decide {
+        /// The decision.
+        id: u64,
+        /// What to ask.
+        request: StatementRequest,
+    },
+    /// Write this to the session log.
+    Record(Record),
+    /// Cancel the statement that runs upstream.
+    CancelStatement,
+    /// The connection ends: send what there is to send, and close.
+    Close {
+        /// Why, for the log.
+        reason: String,
+    },
+    /// The whole session ends.
+    EndSession {
+        /// Why.
+        reason: EndReason,
+        /// More, in words.
+        detail: String,
+    },
+}
+
+/// How far a connection's life is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Both peers are heard.
+    Open,
+    /// The client has said Terminate: the server finishes what it was asked.
+    Leaving,
+    /// Nobody is heard any more.
+    Closed,
+}
+
+/// What the client's side waits for.
+#[derive(Debug)]
+enum Waiting {
+    /// Nothing: the next message is looked at.
+    Nothing,
+    /// A verdict.
+    Decision { id: u64, held: Held },
+    /// The end of an earlier part of the pipeline, whose outcome says what a name means.
+    Settlement(Bytes),
+}
+
+/// A message that waits for its verdict.
+#[derive(Debug)]
+enum Held {
+    Query(Bytes),
+    Parse { message: Bytes, name: Arc<str>, sql: Arc<str> },
+    Execute { message: Bytes, portal: Arc<str> },
+    Function,
+}
+
+/// One client connection, from the end of its start-up on.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    phase: Phase,
+    waiting: Waiting,
+    next_decision: u64,
+    client: ClientSide,
+    server: ServerSide,
+    pending: Pending,
+    statements: Names<Prepared>,
+    portals: Names<Portal>,
+    /// The rows that a portal has returned by earlier Executes.
+    portal_rows: HashMap<Arc<str>, u64>,
+    /// As the latest permit has them.
+    masked_columns: Arc<HashSet<(Oid, AttributeNumber)>>,
+    notice: Option<ErrorFields>,
+    to_client: BytesMut,
+    to_server: BytesMut,
+    effects: VecDeque<Effect>,
+}
+
+impl Session {
+    /// A connection whose start-up is over: the server has said ReadyForQuery.
+    pub fn new(config: SessionConfig) -> Self {
+        Self {
+            config,
+            phase: Phase::Open,
+            waiting: Waiting::Nothing,
+            next_decision: 1,
+            client: ClientSide::default(),
+            server: ServerSide::default(),
+            pending: Pending::default(),
+            statements: Names::default(),
+            portals: Names::default(),
+            portal_rows: HashMap::new(),
+            masked_columns: Arc::default(),
+            notice: None,
+            to_client: BytesMut::new(),
+            to_server: BytesMut::new(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The bytes to send to the client; the shell takes them from the front.
+    pub fn to_client(&mut self) -> &mut BytesMut {
+        &mut self.to_client
+    }
+
+    /// The bytes to send to the server; the shell takes them from the front.
+    pub fn to_server(&mut self) -> &mut BytesMut {
+        &mut self.to_server
+    }
+
+    /// The next effect.
+    pub fn effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Whether the client's bytes are looked at now. While not, the shell should
+    /// not read more of them.
+    pub fn reads_client(&self) -> bool {
+        self.phase == Phase::Open
+            && matches!(self.waiting, Waiting::Nothing)
+            && !self.pending.is_over_limit()
+    }
+
+    /// Bytes of the client that wait to be looked at.
+    pub fn client_backlog(&self) -> usize {
+        self.client.backlog()
+    }
+
+    /// The client has closed its side without a Terminate.
+    pub fn client_gone(&mut self) {
+        match self.phase {
+            Phase::Open => self.close("the client went away".to_owned()),
+            Phase::Leaving | Phase::Closed => {}
+        }
+    }
+
+    /// The server has closed its side.
+    pub fn server_gone(&mut self) {
+        match (self.phase, self.server.last_words()) {
+            (Phase::Open, None) => self.end("08006", "the database closed the connection"),
+            (Phase::Open, Some(words)) => {
+                let reason = format!("the database closed the connection: {words}");
+                self.close_quietly(reason);
+            }
+            (Phase::Leaving, _) => self.close_quietly("closed by the client".to_owned()),
+            (Phase::Closed, _) => {}
+        }
+    }
+
+    /// Whether a statement is running upstream.
+    pub fn in_flight(&self) -> bool {
+        self.pending.in_flight()
+    }
+
+    /// Tells the client something, as soon as the stream is between two messages.
+    pub fn notice(&mut self, message: &str) {
+        self.notice = Some(ErrorFields::new("NOTICE", "00000", message));
+        self.flush_notice();
+    }
+
+    fn flush_notice(&mut self) {
+        if self.phase == Phase::Open
+            && self.server.is_between_messages()
+            && let Some(notice) = self.notice.take()
+        {
+            notice.notice_response(&mut self.to_client);
+        }
+    }
+
+    /// Ends the connection: the client gets a FATAL error (where the stream is
+    /// between two messages), the statement in flight is cancelled.
+    pub fn end(&mut self, sqlstate: &str, message: &str) {
+        if self.phase != Phase::Closed {
+            self.fatal(sqlstate, message);
+            self.close(message.to_owned());
+        }
+    }
+
+    fn fatal(&mut self, sqlstate: &str, message: &str) {
+        if self.server.is_between_messages() {
+            ErrorFields::new("FATAL", sqlstate, message).error_response(&mut self.to_client);
+        }
+    }
+
+    fn close(&mut self, reason: String) {
+        if self.pending.in_flight() {
+            self.effects.push_back(Effect::CancelStatement);
+        }
+        self.close_quietly(reason);
+    }
+
+    fn close_quietly(&mut self, reason: String) {
+        self.phase = Phase::Closed;
+        self.waiting = Waiting::Nothing;
+        self.effects.push_back(Effect::Close { reason });
+    }
+
+    /// A peer broke the protocol, or spoke of what can't be carried.
+    fn violation(&mut self, what: &str) {
+        self.end("08P01", what);
+    }
+
+    fn record(&mut self, record: Record) {
+        self.effects.push_back(Effect::Record(record));
+    }
+
+    fn alert(&mut self, reason: EndReason, sqlstate: &str, detail: String) {
+        let connection = Some(self.config.connection);
+        self.record(Record::Alert { connection, message: detail.clone() });
+        self.fatal(sqlstate, &format!("pgate ended the session: {detail}"));
+        self.close(detail.clone());
+        self.effects.push_back(Effect::EndSession { reason, detail });
+    }
+
+    /// The time is a duration since the connection's start.
+    fn after_server(&mut self, now: Duration) {
+        self.flush_notice();
+        if let Waiting::Settlement(_) = self.waiting
+            && let Waiting::Settlement(message) =
+                std::mem::replace(&mut self.waiting, Waiting::Nothing)
+        {
+            self.client_message(message, now);
+        }
+        self.digest_client(now);
+    }
+}

@@ -1,0 +1,111 @@
+//! What a prepared statement's or a portal's name means, though requests run ahead
+//! of responses.
+//!
+//! The server's responses, in their order, make the settled view. Ahead of it, the
+//! names of the current part of the pipeline (up to its Sync) have their own view:
+//! it is exact, or else an error has made the server skip to that Sync. What an
+//! earlier, unfinished part has touched is unsettled until that part's end.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{journal::Parameter, proxy::admission::Permit};
+
+/// A prepared statement.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The client's text.
+    pub(super) sql: Arc<str>,
+    /// What its Parse was permitted.
+    pub(super) permit: Arc<Permit>,
+}
+
+/// A portal.
+#[derive(Debug)]
+pub(super) struct Portal {
+    /// What it runs.
+    pub(super) prepared: Arc<Prepared>,
+    /// With which values.
+    pub(super) parameters: Arc<[Parameter]>,
+}
+
+/// A name's meaning.
+#[derive(Debug)]
+pub(super) enum Meaning<T> {
+    /// This.
+    Known(Arc<T>),
+    /// Nothing that came through pgate.
+    Unknown,
+    /// It hangs on responses that haven't come yet.
+    Unsettled,
+}
+
+#[derive(Debug)]
+struct Ahead<T> {
+    part: u64,
+    meaning: Option<Arc<T>>,
+}
+
+/// What the names of one kind mean.
+#[derive(Debug)]
+pub(super) struct Names<T> {
+    settled: HashMap<Arc<str>, Arc<T>>,
+    ahead: HashMap<Arc<str>, Ahead<T>>,
+}
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Self { settled: HashMap::new(), ahead: HashMap::new() }
+    }
+}
+
+impl<T> Names<T> {
+    /// What a name means to a request in this part of the pipeline.
+    pub(super) fn meaning(&self, name: &str, part: u64) -> Meaning<T> {
+        match self.ahead.get(name) {
+            Some(ahead) if ahead.part == part => match &ahead.meaning {
+                Some(meaning) => Meaning::Known(Arc::clone(meaning)),
+                None => Meaning::Unknown,
+            },
+            Some(_) => Meaning::Unsettled,
+            None => match self.settled.get(name) {
+                Some(meaning) => Meaning::Known(Arc::clone(meaning)),
+                None => Meaning::Unknown,
+            },
+        }
+    }
+
+    /// A request of this part of the pipeline gives a name a meaning, or none.
+    pub(super) fn request(&mut self, name: Arc<str>, part: u64, meaning: Option<Arc<T>>) {
+        self.ahead.insert(name, Ahead { part, meaning });
+    }
+
+    /// The server has given a name its meaning.
+    pub(super) fn settle(&mut self, name: Arc<str>, meaning: Arc<T>) {
+        self.settled.insert(name, meaning);
+    }
+
+    /// The server has dropped a name.
+    pub(super) fn drop_name(&mut self, name: &str) {
+        self.settled.remove(name);
+    }
+
+    /// The server has dropped every name.
+    pub(super) fn drop_all(&mut self) {
+        self.settled.clear();
+    }
+
+    /// What a name means to the server now.
+    pub(super) fn settled(&self, name: &str) -> Option<&Arc<T>> {
+        self.settled.get(name)
+    }
+
+    /// The server has finished this part of the pipeline.
+    pub(super) fn finish(&mut self, part: u64) {
+        self.ahead.retain(|_, ahead| ahead.part > part);
+    }
+
+    /// How many names there are.
+    pub(super) fn len(&self) -> usize {
+        self.settled.len() + self.ahead.len()
+    }
+}

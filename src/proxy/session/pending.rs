@@ -1,0 +1,311 @@
+//! The queue of what the server still has to answer, in the order of the requests.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use super::names::{Portal, Prepared};
+use crate::{
+    journal::Completion,
+    proxy::admission::{Permit, Refusal},
+};
+
+/// The longest list of command tags that a completion names, in bytes.
+const LONGEST_TAGS: usize = 512;
+
+/// The rows that a run may still return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowsLeft {
+    /// No row has come yet, so it isn't worked out.
+    Unasked,
+    /// Any number.
+    Unlimited,
+    /// So many.
+    Some(u64),
+    /// It has returned more: the rest is withheld, the statement being cancelled.
+    Over,
+}
+
+/// Where a COPY stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// There is none.
+    No,
+    /// The server takes data; whether the client has sent some.
+    In { data: bool },
+    /// The server sends data.
+    Out,
+}
+
+/// A statement that the server runs.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) permit: Arc<Permit>,
+    /// The portal that is run; none for a Query.
+    pub(super) portal: Option<Arc<str>>,
+    pub(super) started: Duration,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) tags: String,
+    pub(super) sqlstate: Option<String>,
+    pub(super) left: RowsLeft,
+    pub(super) copy: Copy,
+}
+
+impl Run {
+    pub(super) fn new(permit: Arc<Permit>, portal: Option<Arc<str>>, now: Duration) -> Self {
+        Self {
+            permit,
+            portal,
+            started: now,
+            rows: 0,
+            bytes: 0,
+            tags: String::new(),
+            sqlstate: None,
+            left: RowsLeft::Unasked,
+            copy: Copy::No,
+        }
+    }
+
+    pub(super) fn add_tag(&mut self, tag: &str) {
+        if self.tags.len() + tag.len() < LONGEST_TAGS {
+            if !self.tags.is_empty() {
+                self.tags.push_str("; ");
+            }
+            self.tags.push_str(tag);
+        }
+    }
+
+    pub(super) fn completion(self, connection: u32, now: Duration) -> Completion {
+        let duration = now.saturating_sub(self.started);
+        Completion {
+            connection,
+            statement: self.permit.statement(),
+            tag: (!self.tags.is_empty()).then_some(self.tags),
+            rows: self.rows,
+            bytes: self.bytes,
+            duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            sqlstate: self.sqlstate,
+        }
+    }
+}
+
+/// Which of its responses a Describe waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Describe {
+    /// ParameterDescription, then the row.
+    Parameters,
+    /// RowDescription or NoData.
+    Row,
+}
+
+/// Where in the protocol a refused message stood: what follows its error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A Query or a FunctionCall: ReadyForQuery follows.
+    Simple,
+    /// A Parse of this statement's name, a Bind or an Execute: the server skips to Sync.
+    Extended,
+}
+
+/// What the server still has to answer.
+#[derive(Debug)]
+pub(super) enum Expected {
+    Parse {
+        name: Arc<str>,
+        prepared: Arc<Prepared>,
+    },
+    Bind {
+        name: Arc<str>,
+        portal: Arc<Portal>,
+    },
+    Describe(Describe),
+    CloseStatement(Arc<str>),
+    ClosePortal(Arc<str>),
+    Execute(Run),
+    Query(Run),
+    Sync {
+        part: u64,
+    },
+    /// CopyDone or CopyFail: no answer of its own.
+    CopyEnd,
+    Refused {
+        refusal: Refusal,
+        place: Place,
+        unnamed_parse: bool,
+    },
+}
+
+impl Expected {
+    fn run_mut(&mut self) -> Option<&mut Run> {
+        match self {
+            Self::Execute(run) | Self::Query(run) => Some(run),
+            _ => None,
+        }
+    }
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    queue: VecDeque<Expected>,
+    /// An error has come, and the server skips what comes before the next Sync.
+    skipping: bool,
+    over_limit: bool,
+}
+
+impl Pending {
+    /// Whether the server is known to skip everything before the next Sync.
+    pub(super) fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
+    /// Whether the statement at the front is being cancelled for its many rows.
+    pub(super) fn is_over_limit(&self) -> bool {
+        self.over_limit
+    }
+
+    /// Whether anything is being run.
+    pub(super) fn in_flight(&self) -> bool {
+        self.queue.iter().any(|expected| !matches!(expected, Expected::CopyEnd))
+    }
+
+    /// The first that the server has to answer. Ends of a COPY that isn't on have
+    /// no answer.
+    pub(super) fn front(&mut self) -> Option<&mut Expected> {
+        while matches!(self.queue.front(), Some(Expected::CopyEnd)) {
+            self.queue.pop_front();
+        }
+        self.queue.front_mut()
+    }
+
+    /// The statement that is running.
+    pub(super) fn run(&mut self) -> Option<&mut Run> {
+        self.front().and_then(Expected::run_mut)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Expected> {
+        self.over_limit = false;
+        self.queue.pop_front()
+    }
+
+    pub(super) fn set_over_limit(&mut self) {
+        self.over_limit = true;
+    }
+
+    /// Queues what a request waits for.
+    pub(super) fn push(&mut self, expected: Expected) {
+        if let Some(front) = self.front()
+            && let Some(run) = front.run_mut()
+            && let Copy::In { .. } = run.copy
+        {
+            // Only data may follow now: the server fails the COPY. In the simple
+            // protocol it has eaten the message; else it skips to the next Sync.
+            run.copy = Copy::No;
+            if matches!(front, Expected::Query(_)) {
+                return;
+            }
+        }
+        self.queue.push_back(expected);
+    }
+
+    /// Queues a Sync; `Err` where it stands amid the data of a COPY, where nobody
+    /// can tell whether the server will heed it.
+    pub(super) fn push_sync(&mut self, part: u64) -> Result<Sync, ()> {
+        self.skipping = false;
+        match self.run().map(|run| run.copy) {
+            // The server ignores it during COPY.
+            Some(Copy::In { data: false }) => return Ok(Sync::Ignored),
+            Some(Copy::In { data: true }) => return Err(()),
+            _ => {}
+        }
+        self.queue.push_back(Expected::Sync { part });
+        Ok(Sync::Awaited)
+    }
+
+    /// A CopyDone or CopyFail goes to the server.
+    pub(super) fn push_copy_end(&mut self) {
+        if let Some(run) = self.run()
+            && matches!(run.copy, Copy::In { .. })
+        {
+            run.copy = Copy::No;
+        } else if !self.queue.is_empty() {
+            self.queue.push_back(Expected::CopyEnd);
+        }
+    }
+
+    /// A CopyData goes to the server.
+    pub(super) fn copy_data(&mut self) {
+        if let Some(run) = self.run()
+            && let Copy::In { data } = &mut run.copy
+        {
+            *data = true;
+        }
+    }
+
+    /// The server takes data for the statement at the front: what has been sent
+    /// behind it is read as COPY's.
+    pub(super) fn copy_in(&mut self) {
+        let simple = matches!(self.queue.front(), Some(Expected::Query(_)));
+        let mut copy = Copy::In { data: false };
+        while let Some(next) = self.queue.get(1) {
+            match next {
+                Expected::Sync { .. } => {
+                    self.queue.remove(1);
+                }
+                Expected::CopyEnd => {
+                    self.queue.remove(1);
+                    copy = Copy::No;
+                    break;
+                }
+                _ => {
+                    if simple {
+                        self.queue.remove(1);
+                    }
+                    copy = Copy::No;
+                    break;
+                }
+            }
+        }
+        if let Some(run) = self.run() {
+            run.copy = copy;
+        }
+    }
+
+    /// The statement at the front is no longer being cancelled for its many rows.
+    pub(super) fn end_over_limit(&mut self) {
+        self.over_limit = false;
+    }
+
+    /// The server skips what comes before the next Sync. Returns the statements that it
+    /// therefore never runs.
+    pub(super) fn skip_to_sync(&mut self) -> Vec<Run> {
+        let mut unrun = Vec::new();
+        while let Some(front) = self.queue.front() {
+            if matches!(front, Expected::Sync { .. }) {
+                return unrun;
+            }
+            if let Some(Expected::Execute(run) | Expected::Query(run)) = self.queue.pop_front() {
+                unrun.push(run);
+            }
+        }
+        self.skipping = true;
+        unrun
+    }
+
+    /// Whether something else than the Sync follows in the front's part of the pipeline.
+    pub(super) fn is_followed(&self) -> bool {
+        self.queue
+            .iter()
+            .skip(1)
+            .take_while(|expected| !matches!(expected, Expected::Sync { .. }))
+            .any(|expected| !matches!(expected, Expected::CopyEnd))
+    }
+}
+
+/// What becomes of a Sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// ReadyForQuery will answer it.
+    Awaited,
+    /// Nothing will.
+    Ignored,
+}

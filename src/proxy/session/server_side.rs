@@ -1,0 +1,480 @@
+//! What the server sends: matched with what was asked, counted, cleaned where it
+//! could give away a masked value, and forwarded.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::{
+    Effect, Phase, Session, hygiene,
+    hygiene::Sight,
+    pending::{Copy, Describe, Expected, Place, RowsLeft, Run},
+    substitute,
+};
+use crate::{
+    journal::{EndReason, Record},
+    proxy::admission::{Forget, Permit},
+    sql::{AttributeNumber, Oid},
+    wire::{self, ErrorFields, HEADER, Header, TransactionStatus, WireError, field},
+};
+
+/// The longest message of the server that is held whole, in bytes. Rows aren't: they
+/// stream.
+const LONGEST_HELD: usize = 16 * 1024 * 1024;
+
+/// The server's half of the machine.
+#[derive(Debug, Default)]
+pub(super) struct ServerSide {
+    /// The beginning of a message that isn't whole yet.
+    partial: BytesMut,
+    /// Bytes of a row that are still to come, and whether they are forwarded.
+    streaming: Option<(usize, bool)>,
+    /// Responses are withheld up to the next ReadyForQuery: the client has been told
+    /// that the statement failed.
+    withholding: bool,
+    /// The FATAL error that the server has ended the connection with.
+    last_words: Option<String>,
+}
+
+impl ServerSide {
+    /// Whether the stream to the client is between two messages.
+    pub(super) fn is_between_messages(&self) -> bool {
+        !matches!(self.streaming, Some((_, true)))
+    }
+
+    /// The SQLSTATE that the server has ended the connection with.
+    pub(super) fn last_words(&self) -> Option<String> {
+        self.last_words.clone()
+    }
+}
+
+fn is_row(tag: u8) -> bool {
+    matches!(tag, b'D' | b'd')
+}
+
+impl Session {
+    /// Takes bytes from the server. `now` is the time since the connection's start.
+    pub fn server_bytes(&mut self, bytes: &[u8], now: Duration) {
+        let mut bytes = bytes;
+        while !bytes.is_empty() && self.phase != Phase::Closed {
+            if let Err(error) = self.server_step(&mut bytes, now) {
+                self.violation(&format!("the database broke the protocol: {error}"));
+            }
+        }
+        if self.phase != Phase::Closed {
+            self.after_server(now);
+        }
+    }
+
+    /// Takes one message, or what there is of it, off the front of `bytes`.
+    fn server_step(&mut self, bytes: &mut &[u8], now: Duration) -> Result<(), WireError> {
+        if let Some((left, forward)) = self.server.streaming {
+            let (data, rest) = bytes.split_at(left.min(bytes.len()));
+            *bytes = rest;
+            self.stream(left, forward, data);
+            return Ok(());
+        }
+        if self.server.partial.is_empty() {
+            return match wire::header(bytes)? {
+                Some(header) if is_row(header.tag) => self.row(header),
+                Some(header) if header.length <= bytes.len() => {
+                    let (message, rest) = bytes.split_at(header.length);
+                    *bytes = rest;
+                    self.server_message(header.tag, message, now)
+                }
+                header => {
+                    check_length(header)?;
+                    self.server.partial.extend_from_slice(bytes);
+                    *bytes = &[];
+                    Ok(())
+                }
+            };
+        }
+        let header = wire::header(&self.server.partial)?;
+        let wanted = header.map_or(HEADER, |header| header.length);
+        let missing = wanted.saturating_sub(self.server.partial.len());
+        let (more, rest) = bytes.split_at(missing.min(bytes.len()));
+        self.server.partial.extend_from_slice(more);
+        *bytes = rest;
+        let Some(header) = wire::header(&self.server.partial)? else { return Ok(()) };
+        if is_row(header.tag) {
+            self.row(header)?;
+            let head = self.server.partial.split();
+            if let Some((left, forward)) = self.server.streaming {
+                self.stream(left, forward, &head);
+            }
+        } else if self.server.partial.len() == header.length {
+            let message = self.server.partial.split();
+            self.server_message(header.tag, &message, now)?;
+        } else {
+            check_length(Some(header))?;
+        }
+        Ok(())
+    }
+
+    fn stream(&mut self, left: usize, forward: bool, data: &[u8]) {
+        if forward {
+            self.to_client.extend_from_slice(data);
+        }
+        let left = left.saturating_sub(data.len());
+        self.server.streaming = (left > 0).then_some((left, forward));
+    }
+
+    /// A row begins: it is counted, and streamed as far as the limit allows.
+    fn row(&mut self, header: Header) -> Result<(), WireError> {
+        let portals = &self.portal_rows;
+        let run = self.pending.run().ok_or(WireError::Unexpected("another"))?;
+        let in_copy = run.copy == Copy::Out;
+        if in_copy != (header.tag == b'd') {
+            return Err(WireError::Unexpected("another"));
+        }
+        if run.left == RowsLeft::Unasked {
+            let before = run.portal.as_ref().and_then(|name| portals.get(name)).copied();
+            run.left = match run.permit.row_limit() {
+                Some(limit) => RowsLeft::Some(limit.saturating_sub(before.unwrap_or(0))),
+                None => RowsLeft::Unlimited,
+            };
+        }
+        let forward = match &mut run.left {
+            RowsLeft::Some(0) => {
+                run.left = RowsLeft::Over;
+                self.pending.set_over_limit();
+                self.effects.push_back(Effect::CancelStatement);
+                false
+            }
+            RowsLeft::Some(left) => {
+                *left -= 1;
+                true
+            }
+            RowsLeft::Over => false,
+            RowsLeft::Unlimited | RowsLeft::Unasked => true,
+        };
+        let forward = forward && !self.server.withholding;
+        if forward && let Some(run) = self.pending.run() {
+            run.rows += 1;
+            run.bytes += u64::try_from(header.length).unwrap_or(u64::MAX);
+        }
+        self.server.streaming = Some((header.length, forward));
+        Ok(())
+    }
+
+    fn pass(&mut self, message: &[u8]) {
+        if !self.server.withholding {
+            self.to_client.extend_from_slice(message);
+        }
+    }
+
+    fn server_message(&mut self, tag: u8, message: &[u8], now: Duration) -> Result<(), WireError> {
+        match tag {
+            b'N' => {
+                let mut fields = ErrorFields::parse(message)?;
+                hygiene::clean_notice(&mut fields, self.sight());
+                fields.notice_response(&mut self.to_client);
+            }
+            b'A' => self.to_client.extend_from_slice(message),
+            b'S' => self.setting(message)?,
+            b'E' => self.error(ErrorFields::parse(message)?, now),
+            b'Z' => self.ready(message, now)?,
+            _ => self.answer(tag, message, now)?,
+        }
+        Ok(())
+    }
+
+    /// A setting changed, as the server reports it.
+    fn setting(&mut self, message: &[u8]) -> Result<(), WireError> {
+        let (name, value) = wire::parse_parameter_status(message)?;
+        let wanted = match name {
+            "client_encoding" => Some("UTF8"),
+            "standard_conforming_strings" => Some("on"),
+            _ => None,
+        };
+        self.record(Record::Setting {
+            connection: self.config.connection,
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
+        match wanted {
+            Some(wanted) if wanted != value => {
+                let detail = format!("{name} became {value}; pgate reads SQL with {wanted} only");
+                self.alert(EndReason::Failed, "22023", detail);
+            }
+            _ => self.to_client.extend_from_slice(message),
+        }
+        Ok(())
+    }
+
+    /// The answers that belong to a request at the front of the queue.
+    fn answer(&mut self, tag: u8, message: &[u8], now: Duration) -> Result<(), WireError> {
+        match (tag, self.pending.front()) {
+            (_, Some(Expected::Refused { .. })) => {
+                let detail =
+                    "the database accepted a substitute for a refused statement".to_owned();
+                self.alert(EndReason::Failed, "XX000", detail);
+                return Ok(());
+            }
+            (b'1', Some(Expected::Parse { .. })) => {
+                if let Some(Expected::Parse { name, prepared }) = self.pending.pop() {
+                    self.statements.settle(name, prepared);
+                }
+            }
+            (b'2', Some(Expected::Bind { .. })) => {
+                if let Some(Expected::Bind { name, portal }) = self.pending.pop() {
+                    self.portal_rows.remove(&name);
+                    self.portals.settle(name, portal);
+                }
+            }
+            (b'3', Some(Expected::CloseStatement(_) | Expected::ClosePortal(_))) => {
+                match self.pending.pop() {
+                    Some(Expected::CloseStatement(name)) => self.statements.drop_name(&name),
+                    Some(Expected::ClosePortal(name)) => self.portals.drop_name(&name),
+                    _ => {}
+                }
+            }
+            (b't', Some(Expected::Describe(stage @ Describe::Parameters))) => {
+                *stage = Describe::Row
+            }
+            (b'n', Some(Expected::Describe(Describe::Row))) => {
+                self.pending.pop();
+            }
+            (b'T', Some(Expected::Describe(Describe::Row))) => {
+                self.pending.pop();
+                if self.trips(message)? {
+                    return Ok(());
+                }
+            }
+            (b'T', Some(Expected::Query(_))) => {
+                if self.trips(message)? {
+                    return Ok(());
+                }
+            }
+            (b'C', Some(Expected::Query(run))) => {
+                run.add_tag(wire::command_tag(message)?);
+                run.copy = Copy::No;
+                if run.left == RowsLeft::Over && run.sqlstate.is_none() {
+                    run.sqlstate = Some("54000".to_owned());
+                    let limit = run.permit.row_limit().unwrap_or_default();
+                    substitute::too_many_rows(limit).error_response(&mut self.to_client);
+                    self.server.withholding = true;
+                }
+            }
+            (b'I', Some(Expected::Query(_))) => {}
+            (b'C', Some(Expected::Execute(run))) if run.left == RowsLeft::Over => {
+                self.over_limit_at_end(now);
+                return Ok(());
+            }
+            (b'C' | b'I' | b's', Some(Expected::Execute(run))) => {
+                if tag == b'C' {
+                    run.add_tag(wire::command_tag(message)?);
+                }
+                if let Some(Expected::Execute(run)) = self.pending.pop() {
+                    self.complete(run, now);
+                }
+            }
+            (b'G', Some(Expected::Query(_) | Expected::Execute(_))) => self.pending.copy_in(),
+            (b'H', Some(Expected::Query(run) | Expected::Execute(run))) => run.copy = Copy::Out,
+            (b'c', Some(Expected::Query(run) | Expected::Execute(run)))
+                if run.copy == Copy::Out =>
+            {
+                run.copy = Copy::No;
+            }
+            _ => return Err(WireError::Unexpected("another")),
+        }
+        self.pass(message);
+        Ok(())
+    }
+
+    /// The tripwire: a masked column in a result ends the session before a row of it
+    /// has gone out.
+    fn trips(&mut self, message: &[u8]) -> Result<bool, WireError> {
+        if self.masked_columns.is_empty() {
+            return Ok(false);
+        }
+        let tripped = wire::parse_row_origins(message)?.into_iter().find(|origin| {
+            let key = (Oid(origin.table), AttributeNumber(origin.column));
+            self.masked_columns.contains(&key)
+        });
+        let Some(origin) = tripped else { return Ok(false) };
+        let detail = format!(
+            "a masked column (relation {}, column {}) was about to appear in a result",
+            origin.table, origin.column
+        );
+        self.alert(EndReason::Tripwire, "42501", detail);
+        Ok(true)
+    }
+
+    /// What the statement at the front gives away.
+    fn sight(&mut self) -> Sight {
+        if !self.config.masks {
+            return Sight::Unmasked;
+        }
+        let touches = |permit: &Permit| {
+            if permit.touches_masked() { Sight::Touching } else { Sight::Aside }
+        };
+        match self.pending.front() {
+            Some(Expected::Query(run) | Expected::Execute(run)) => touches(&run.permit),
+            Some(Expected::Parse { prepared, .. }) => touches(&prepared.permit),
+            Some(Expected::Bind { portal, .. }) => touches(&portal.prepared.permit),
+            // A commit may run deferred triggers of any statement before.
+            Some(_) | None => Sight::Touching,
+        }
+    }
+
+    fn error(&mut self, mut fields: ErrorFields, now: Duration) {
+        let sight = self.sight();
+        if fields.is_fatal() {
+            hygiene::clean_error(&mut fields, sight);
+            self.server.last_words = Some(format!("SQLSTATE {}", fields.sqlstate()));
+            fields.error_response(&mut self.to_client);
+            return;
+        }
+        let sqlstate = fields.sqlstate().to_owned();
+        let mut skips = true;
+        match self.pending.front() {
+            Some(Expected::Refused { refusal, place, unnamed_parse }) => {
+                skips = *place == Place::Extended;
+                fields = substitute::error(refusal);
+                if *unnamed_parse {
+                    self.statements.drop_name("");
+                }
+            }
+            Some(Expected::Query(run) | Expected::Execute(run)) => {
+                skips = run.portal.is_some();
+                if run.left == RowsLeft::Over {
+                    run.sqlstate = Some("54000".to_owned());
+                    fields = substitute::too_many_rows(run.permit.row_limit().unwrap_or_default());
+                } else {
+                    run.sqlstate = Some(sqlstate);
+                    let permit = std::sync::Arc::clone(&run.permit);
+                    map_position(&mut fields, &permit);
+                    hygiene::clean_error(&mut fields, sight);
+                }
+                if let Some(run) = self.pending.run() {
+                    run.copy = Copy::No;
+                }
+                self.pending.end_over_limit();
+            }
+            Some(Expected::Parse { name, prepared }) => {
+                if name.is_empty() {
+                    self.statements.drop_name("");
+                }
+                let permit = std::sync::Arc::clone(&prepared.permit);
+                map_position(&mut fields, &permit);
+                hygiene::clean_error(&mut fields, sight);
+                let mut run = Run::new(permit, None, now);
+                run.sqlstate = Some(sqlstate);
+                self.complete(run, now);
+            }
+            Some(Expected::Sync { .. }) | None => {
+                skips = false;
+                hygiene::clean_error(&mut fields, sight);
+            }
+            Some(_) => hygiene::clean_error(&mut fields, sight),
+        }
+        if !self.server.withholding {
+            fields.error_response(&mut self.to_client);
+        }
+        if skips {
+            self.skip(now);
+        }
+    }
+
+    /// The server skips to the next Sync.
+    fn skip(&mut self, now: Duration) {
+        if let Some(Expected::Execute(run)) = self.pending.pop() {
+            self.complete(run, now);
+        }
+        for run in self.pending.skip_to_sync() {
+            self.complete(run, now);
+        }
+    }
+
+    /// A portal completed before the cancellation of its many rows reached the server.
+    fn over_limit_at_end(&mut self, now: Duration) {
+        let followed = self.pending.is_followed();
+        let Some(Expected::Execute(mut run)) = self.pending.pop() else { return };
+        let limit = run.permit.row_limit().unwrap_or_default();
+        run.sqlstate = Some("54000".to_owned());
+        self.complete(run, now);
+        if followed {
+            // What follows in the pipeline runs although the client would be told that
+            // it is skipped: only the end of the connection is honest.
+            let error = substitute::too_many_rows(limit);
+            self.end("54000", error.message());
+            return;
+        }
+        substitute::too_many_rows(limit).error_response(&mut self.to_client);
+        for run in self.pending.skip_to_sync() {
+            self.complete(run, now);
+        }
+    }
+
+    fn ready(&mut self, message: &[u8], now: Duration) -> Result<(), WireError> {
+        let status = wire::parse_transaction_status(message)?;
+        match self.pending.front() {
+            Some(Expected::Sync { .. } | Expected::Query(_)) => {}
+            Some(Expected::Refused { place: Place::Simple, .. }) => {}
+            _ => return Err(WireError::Unexpected("another")),
+        }
+        match self.pending.pop() {
+            Some(Expected::Sync { part }) => {
+                self.statements.finish(part);
+                self.portals.finish(part);
+            }
+            Some(Expected::Query(run)) => self.complete(run, now),
+            _ => {}
+        }
+        if status == TransactionStatus::Idle {
+            // The end of a transaction drops its portals.
+            self.portals.drop_all();
+            self.portal_rows.clear();
+        }
+        self.server.withholding = false;
+        self.to_client.extend_from_slice(message);
+        Ok(())
+    }
+
+    /// A statement has come to its end.
+    pub(super) fn complete(&mut self, run: Run, now: Duration) {
+        if !run.tags.is_empty() {
+            match run.permit.forget() {
+                Forget::Nothing => {}
+                Forget::Statements(names) => {
+                    for name in names {
+                        self.statements.drop_name(name);
+                    }
+                }
+                Forget::AllStatements => self.statements.drop_all(),
+            }
+        }
+        if let Some(portal) = &run.portal
+            && run.permit.row_limit().is_some()
+            && self.portals.settled(portal).is_some()
+        {
+            *self.portal_rows.entry(std::sync::Arc::clone(portal)).or_default() += run.rows;
+        }
+        let completion = run.completion(self.config.connection, now);
+        self.record(Record::Completion(completion));
+    }
+}
+
+fn check_length(header: Option<Header>) -> Result<(), WireError> {
+    match header {
+        Some(header) if header.length > LONGEST_HELD => Err(WireError::Length {
+            length: u32::try_from(header.length).unwrap_or(u32::MAX),
+            limit: LONGEST_HELD,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Maps an error's position in the text that was forwarded to the client's text.
+fn map_position(fields: &mut ErrorFields, permit: &Permit) {
+    let Some(rewritten) = permit.rewritten() else { return };
+    match fields.get(field::POSITION).and_then(|position| position.parse::<usize>().ok()) {
+        Some(position) => {
+            let position = (rewritten.original_position)(position);
+            fields.set(field::POSITION, &position.to_string());
+        }
+        None => fields.remove(field::POSITION),
+    }
+}

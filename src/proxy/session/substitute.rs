@@ -1,0 +1,56 @@
+//! What stands in for a refused message, and the error that the client gets.
+
+use bytes::BytesMut;
+
+use crate::{
+    proxy::admission::Refusal,
+    wire::{self, ErrorFields, field},
+};
+
+/// A text that is a syntax error in every PostgreSQL, in every transaction state:
+/// the raw parser sees it before anything else does.
+const REJECTED: &str = "pgate refused this statement";
+
+/// Stands in for a Query or a FunctionCall.
+pub(super) fn query(out: &mut BytesMut) {
+    wire::query(REJECTED, out);
+}
+
+/// Stands in for a Parse: the same name, so that the unnamed statement is dropped as
+/// it would be.
+pub(super) fn parse(name: &str, out: &mut BytesMut) {
+    wire::parse(name, REJECTED, &[0, 0], out);
+}
+
+/// Stands in for a Bind: no statement has that random name.
+pub(super) fn bind(name: &str, out: &mut BytesMut) {
+    wire::bind("", name, out);
+}
+
+/// Stands in for an Execute: no portal has that random name.
+pub(super) fn execute(name: &str, out: &mut BytesMut) {
+    wire::execute(name, 0, out);
+}
+
+/// The error that the client gets.
+pub(super) fn error(refusal: &Refusal) -> ErrorFields {
+    ErrorFields::new("ERROR", refusal.sqlstate, &refusal.message)
+        .with(field::DETAIL, &refusal.detail)
+        .with(field::HINT, &refusal.hint)
+}
+
+/// A refusal of the machine's own.
+pub(super) fn own(sqlstate: &'static str, message: String, hint: &str) -> Refusal {
+    Refusal { statement: 0, sqlstate, message, detail: String::new(), hint: hint.to_owned() }
+}
+
+/// The error of a statement that has returned too many rows.
+pub(super) fn too_many_rows(limit: u64) -> ErrorFields {
+    ErrorFields::new(
+        "ERROR",
+        "54000",
+        &format!("pgate stopped the statement: it returns more than {limit} rows"),
+    )
+    .with(field::DETAIL, &format!("The role's limit is {limit} rows a statement."))
+    .with(field::HINT, "Narrow it with WHERE or LIMIT, or aggregate in the database.")
+}
