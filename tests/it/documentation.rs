@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pgate::policy;
+use pgate::{policy, server::config::Config};
 
 const PAGES: [&str; 8] = [
     "README.md",
@@ -51,6 +51,53 @@ fn every_policy_in_the_documentation_is_accepted() {
         let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert!(problems.is_empty(), "docs/policy.md:{line}:\n{}", problems.join("\n"));
     }
+}
+
+#[test]
+fn the_configuration_in_the_documentation_is_accepted_and_every_key_is_described() {
+    let page = page("docs/operations.md");
+    let (line, text) = blocks(&page, "toml").into_iter().next().expect("the example");
+    let read = Config::parse(&text, "pgate.toml", Path::new("/etc/pgate"));
+    let problems = read.err().unwrap_or_default();
+    let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(problems.is_empty(), "docs/operations.md:{line}:\n{}", problems.join("\n"));
+
+    for section in ["", "[[issuer]]\n"] {
+        let wrong = Config::parse(&format!("{section}xyzzyxyzzy = 1"), "x", Path::new("/"));
+        let errors = wrong.expect_err("no such key");
+        for key in known_keys(errors.iter().map(ToString::to_string), "known here: ") {
+            let described = key == "issuer" || page.contains(&format!("| `{key}` |"));
+            assert!(described, "docs/operations.md says nothing of `{key}`");
+        }
+    }
+}
+
+#[test]
+fn every_key_of_a_policy_is_described() {
+    let page = page("docs/policy.md");
+    for section in ["[target.t]", "[role.r]", "[[access]]", "[role.r.limits]"] {
+        let text = format!("{section}\nxyzzyxyzzy = 1\n");
+        let errors = policy::parse(&[("x.toml".to_owned(), text)]).expect_err("no such key");
+        for key in known_keys(errors.iter().map(ToString::to_string), "the keys here are ") {
+            let described =
+                page.contains(&format!("`{key}`")) || page.contains(&format!("`{key} ="));
+            assert!(described, "docs/policy.md says nothing of `{key}` in {section}");
+        }
+    }
+}
+
+/// The keys that the error about an unknown one lists.
+fn known_keys(errors: impl Iterator<Item = String>, label: &str) -> Vec<String> {
+    let lists = errors.filter_map(|error| Some(error.split_once(label)?.1.to_owned()));
+    let keys = lists.flat_map(|list| {
+        list.split([',', ' '])
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    });
+    let keys = keys.filter(|word| word != "or").collect::<Vec<_>>();
+    assert!(keys.len() > 1, "the error lists the keys that there are");
+    keys
 }
 
 #[test]
