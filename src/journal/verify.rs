@@ -95,7 +95,8 @@ impl<'a> Verifier<'a> {
         let entry = match raw.decode() {
             Ok(entry) => entry,
             Err(why) => {
-                if raw.ended {
+                // A first line cut short is as likely no log at all.
+                if raw.ended || line == 1 {
                     self.report.problem(line, Wrong::Unreadable { why });
                 }
                 self.link(Link { line, hash, says: None });

@@ -7,5 +7,6 @@ mod harness;
 mod installer;
 mod issuer;
 mod layers;
+mod log;
 mod shop;
 mod workflows;
