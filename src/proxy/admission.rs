@@ -107,7 +107,6 @@ impl Permit {
 
     /// A permit for tests of the machine and of the engine.
     #[cfg(test)]
-    #[expect(dead_code, reason = "the session machine's tests, which use it, are on their way")]
     pub(crate) fn for_test(
         statement: u64,
         rewritten: Option<Rewritten>,
