@@ -68,7 +68,7 @@ pub enum Forget {
 }
 
 /// Leave to forward one statement, made by admission alone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Permit {
     statement: u64,
     rewritten: Option<Rewritten>,
