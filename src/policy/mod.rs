@@ -6,14 +6,19 @@
 //! ask the time: those come in as parameters. Default is deny; `deny` beats
 //! `hold` beats `allow`; what can't be resolved or classified is denied.
 
-#[expect(dead_code, reason = "the decision that uses the rest of it comes next")]
+mod compile;
 mod decide;
 mod document;
+mod masking;
 mod model;
 mod parse;
+mod standing;
 mod verdict;
 
+pub use compile::{CompileError, Compiled, Enforcement, Misfit, PRIVILEGE_ROLE_PREFIX, compile};
+pub use decide::{Decision, decide};
 pub use document::DocumentError;
+pub use masking::{MaskError, Source, expression};
 pub use model::{
     Access, AccessApproval, Audit, Condition, Credential, Detector, Limits, MaskKind, MaskRule,
     Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,

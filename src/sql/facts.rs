@@ -361,3 +361,12 @@ pub enum SideDoor {
     /// A temporary object, which shadows names.
     Temporary,
 }
+
+/// What is to stand in the place of one scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanReplacement {
+    /// The scan, as an index into [`Facts::relations`] of its statement.
+    pub relation: usize,
+    /// `SELECT … FROM [ONLY] schema.table`, without parentheses.
+    pub select: String,
+}

@@ -11,6 +11,7 @@ mod catalog;
 mod facts;
 mod parse;
 mod prescan;
+mod quote;
 mod stack;
 mod walk;
 
@@ -22,9 +23,11 @@ pub use catalog::{
 };
 pub use facts::{
     Access, Action, ColumnContext, ColumnUse, Facts, FunctionUse, Name, OperatorUse, RelationUse,
-    Resolution, SettingUse, SideDoor, Statement, StatementKind, TransactionControl, TypeUse,
+    Resolution, ScanReplacement, SettingUse, SideDoor, Statement, StatementKind,
+    TransactionControl, TypeUse,
 };
 pub use parse::AnalysisError;
+pub use quote::{quote_identifier, quote_literal};
 pub use stack::on_large_stack;
 
 #[cfg(test)]

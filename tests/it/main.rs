@@ -8,5 +8,6 @@ mod installer;
 mod issuer;
 mod layers;
 mod log;
+mod privileges;
 mod shop;
 mod workflows;

@@ -1,3 +1,402 @@
-//! The decision on a statement.
+//! The decision on one statement.
+//!
+//! Owns the order of the questions and the words of the answers. It refuses to
+//! guess: a relation, function, operator or type that isn't known, a shape that
+//! the reader couldn't classify, and anything that no rule mentions is denied.
 
+mod covered;
+mod functions;
+mod relations;
 pub(super) mod settings;
+
+use super::{Allowed, Compiled, Denied, Held, Role, Rule, RuleRef, Verdict, standing::Standing};
+use crate::{
+    policy::standing::Object,
+    sql::{
+        Action, Catalog, ScanReplacement, SideDoor, Statement, StatementKind, TransactionControl,
+    },
+};
+
+/// What is to be done with a statement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What stands for the scans of relations with masked or hidden columns, where
+    /// the statement is allowed: all of them must be spliced in.
+    pub replacements: Vec<ScanReplacement>,
+}
+
+/// Decides one statement of a role whose policy is compiled for this catalog.
+pub fn decide(
+    statement: &Statement,
+    role: &Role,
+    compiled: &Compiled,
+    catalog: &Catalog,
+) -> Decision {
+    let mut judge = Judge { statement, role, compiled, catalog, allowed: None, held: None };
+    let refused = |denied| Decision { verdict: Verdict::Deny(denied), replacements: Vec::new() };
+    let (masked, replacements) = match judge.judge() {
+        Ok(judged) => judged,
+        Err(denied) => return refused(denied),
+    };
+    match judge.held {
+        Some(held) => Decision { verdict: Verdict::Hold(held), replacements: Vec::new() },
+        None => {
+            let rule = judge.allowed.unwrap_or_else(|| builtin("no-relation"));
+            Decision { verdict: Verdict::Allow(Allowed { rule, masked }), replacements }
+        }
+    }
+}
+
+/// One statement before its policy.
+struct Judge<'a> {
+    statement: &'a Statement,
+    role: &'a Role,
+    compiled: &'a Compiled,
+    catalog: &'a Catalog,
+    /// The first rule that was needed.
+    allowed: Option<RuleRef>,
+    /// The first rule that holds it.
+    held: Option<Held>,
+}
+
+/// One of pgate's own rules.
+fn builtin(name: &str) -> RuleRef {
+    RuleRef { rule: format!("builtin.{name}"), place: None }
+}
+
+impl Judge<'_> {
+    /// The masked columns whose relations are scanned, and the replacements.
+    fn judge(&mut self) -> Result<(Vec<String>, Vec<ScanReplacement>), Denied> {
+        let facts = &self.statement.facts;
+        if let Some(shape) = facts.unclassified.first() {
+            return Err(unclassified(shape));
+        }
+        self.kind(facts.kind)?;
+        self.transaction()?;
+        for used in &facts.relations {
+            self.relation(used)?;
+        }
+        self.actions()?;
+        for door in &facts.side_doors {
+            self.side_door(*door)?;
+        }
+        for setting in &facts.settings {
+            if let Some(denied) = settings::refuse(setting, self.role, self.catalog.search_path()) {
+                return Err(denied);
+            }
+        }
+        for call in &facts.functions {
+            self.function(call)?;
+        }
+        for operator in &facts.operators {
+            self.operator(operator)?;
+        }
+        for named in &facts.types {
+            self.named_type(named)?;
+        }
+        self.columns()?;
+        self.replacements()
+    }
+
+    /// Every kind has an arm: a new one must say what it is before it compiles.
+    fn kind(&self, kind: StatementKind) -> Result<(), Denied> {
+        match kind {
+            StatementKind::Unknown => Err(unclassified("a statement of an unknown kind")),
+            // What these do stands in their relations, actions and side doors.
+            StatementKind::Select
+            | StatementKind::Insert
+            | StatementKind::Update
+            | StatementKind::Delete
+            | StatementKind::Merge
+            | StatementKind::Truncate
+            | StatementKind::CopyOut
+            | StatementKind::CopyIn
+            | StatementKind::CopyServer
+            | StatementKind::Explain
+            | StatementKind::Prepare
+            | StatementKind::DeclareCursor
+            | StatementKind::Set
+            | StatementKind::Lock
+            | StatementKind::Notify
+            | StatementKind::Call
+            | StatementKind::Do
+            | StatementKind::Ddl
+            | StatementKind::Maintain => Ok(()),
+            // What these name was decided when it was prepared or declared, through pgate.
+            StatementKind::Empty
+            | StatementKind::Execute
+            | StatementKind::Deallocate
+            | StatementKind::Cursor
+            | StatementKind::Transaction
+            | StatementKind::Show
+            | StatementKind::Discard => Ok(()),
+        }
+    }
+
+    fn transaction(&self) -> Result<(), Denied> {
+        match self.statement.facts.transaction {
+            Some(TransactionControl::TwoPhase) => Err(Denied {
+                rule: builtin("two-phase"),
+                reason: "two-phase commit outlives the session".to_owned(),
+                hint: "Use COMMIT or ROLLBACK.".to_owned(),
+            }),
+            None
+            | Some(
+                TransactionControl::Begin
+                | TransactionControl::Commit
+                | TransactionControl::Rollback
+                | TransactionControl::Savepoint
+                | TransactionControl::Characteristics,
+            ) => Ok(()),
+        }
+    }
+
+    /// Actions that no relation of the statement stands for.
+    fn actions(&mut self) -> Result<(), Denied> {
+        let facts = &self.statement.facts;
+        let door = facts.side_doors.contains(&SideDoor::DoBlock);
+        for action in &facts.actions {
+            match action {
+                // These come on top of what the statement does anyway: a rule can take them
+                // away, but need not give them.
+                Action::Copy | Action::Explain | Action::Merge => self.not_taken_away(*action)?,
+                // Decided setting by setting.
+                Action::Set => {}
+                Action::Call if door => {}
+                Action::Call => self.call()?,
+                Action::Ddl | Action::Maintain
+                    if facts.relations.iter().any(|used| used.action == *action) => {}
+                Action::Ddl => {
+                    self.needs_owner()?;
+                    self.stands(Action::Ddl, Object::Everything, "anything but relations")?;
+                }
+                Action::Select
+                | Action::Insert
+                | Action::Update
+                | Action::Delete
+                | Action::Truncate
+                | Action::Maintain => {
+                    self.stands(*action, Object::Everything, "the database as a whole")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses an action that a rule denies on any of the statement's relations, and
+    /// holds one that a rule holds.
+    fn not_taken_away(&mut self, action: Action) -> Result<(), Denied> {
+        let mut objects = vec![(Object::Everything, "this database".to_owned())];
+        for used in &self.statement.facts.relations {
+            if let crate::sql::Resolution::Relation(oid) = used.resolution
+                && let Some(relation) = self.catalog.relation(oid)
+            {
+                let (schema, name) = (relation.schema.as_str(), relation.name.as_str());
+                objects.push((Object::Relation(schema, name), format!("{schema}.{name}")));
+            }
+        }
+        for (object, shown) in objects {
+            match self.role.standing(action, object, self.statement.facts.unfiltered) {
+                Standing::Denied(rule) => return Err(self.denied_by(rule, action, &shown)),
+                Standing::Held(rule) => self.hold(rule, action, &shown),
+                Standing::Allowed(_) | Standing::Unmentioned => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn call(&mut self) -> Result<(), Denied> {
+        let called = self
+            .statement
+            .facts
+            .functions
+            .iter()
+            .flat_map(|call| {
+                self.catalog
+                    .functions(&call.name)
+                    .filter(|function| call.candidates.contains(&function.oid))
+                    .map(|function| (function.schema.clone(), function.name.clone()))
+                    .collect::<Vec<_>>()
+            })
+            .collect::<Vec<_>>();
+        if called.is_empty() {
+            return self.stands(Action::Call, Object::Everything, "the database as a whole");
+        }
+        for (schema, name) in called {
+            let object = Object::Relation(&schema, &name);
+            self.stands(Action::Call, object, &format!("{schema}.{name}"))?;
+        }
+        Ok(())
+    }
+
+    /// An action on something must be allowed, and not denied. A hold is noted.
+    fn stands(&mut self, action: Action, object: Object<'_>, shown: &str) -> Result<(), Denied> {
+        match self.role.standing(action, object, self.statement.facts.unfiltered) {
+            Standing::Denied(rule) => Err(self.denied_by(rule, action, shown)),
+            Standing::Held(rule) => {
+                self.hold(rule, action, shown);
+                Ok(())
+            }
+            Standing::Allowed(rule) => {
+                self.allowed.get_or_insert_with(|| rule.source.clone());
+                Ok(())
+            }
+            Standing::Unmentioned => Err(Denied {
+                rule: builtin("default-deny"),
+                reason: format!(
+                    "role {} does not allow {} on {shown}",
+                    self.role.name,
+                    word(action)
+                ),
+                hint: "Ask for a role that allows it: `pgate targets` lists those that you may \
+                       ask for."
+                    .to_owned(),
+            }),
+        }
+    }
+
+    fn denied_by(&self, rule: &Rule, action: Action, shown: &str) -> Denied {
+        let said = match &rule.reason {
+            Some(reason) => format!(": {reason}"),
+            None => String::new(),
+        };
+        let when = if rule.when.is_some() { " without a WHERE clause" } else { "" };
+        Denied {
+            rule: rule.source.clone(),
+            reason: format!(
+                "role {} denies {}{when} on {shown}{said}",
+                self.role.name,
+                word(action)
+            ),
+            hint: if rule.when.is_some() {
+                "Add a WHERE clause that names the rows.".to_owned()
+            } else {
+                "No other rule of this role can allow it; ask for another role.".to_owned()
+            },
+        }
+    }
+
+    fn hold(&mut self, rule: &Rule, action: Action, shown: &str) {
+        let who = match &rule.reviewers {
+            Some(super::Reviewers::Group(group)) => format!("a member of {group}"),
+            Some(super::Reviewers::User(user)) => user.clone(),
+            None => "a reviewer".to_owned(),
+        };
+        let said = match &rule.reason {
+            Some(reason) => format!(" ({reason})"),
+            None => String::new(),
+        };
+        let when = if rule.when.is_some() { " without a WHERE clause" } else { "" };
+        self.held.get_or_insert_with(|| Held {
+            rule: rule.source.clone(),
+            reason: format!(
+                "{}{when} on {shown} needs the approval of {who}{said}, and this version of \
+                 pgate can't hold a statement for it yet",
+                word(action)
+            ),
+            reviewers: rule.reviewers.clone(),
+        });
+    }
+
+    /// What a session creates must outlive its own database role.
+    fn needs_owner(&self) -> Result<(), Denied> {
+        if self.role.owner.is_some() || self.role.hold_ddl_everywhere() {
+            return Ok(());
+        }
+        Err(Denied {
+            rule: builtin("ddl-owner"),
+            reason: format!(
+                "role {} names no owner for what it would create or change",
+                self.role.name
+            ),
+            hint: "Ask for a role for migrations; in its policy, owner = \"…\" names the owner."
+                .to_owned(),
+        })
+    }
+
+    /// All are shut, but for definitions of a role that may define everything and from
+    /// which nothing is kept.
+    fn side_door(&self, door: SideDoor) -> Result<(), Denied> {
+        let (what, name) = match door {
+            SideDoor::DoBlock => ("a DO block runs code that pgate can't read", "do-block"),
+            SideDoor::ServerFile => {
+                ("COPY would read or write a file of the server", "server-file")
+            }
+            SideDoor::ServerProgram => ("COPY would run a program on the server", "server-program"),
+            SideDoor::Notification => ("notifications carry data past the rules", "notification"),
+            SideDoor::LoadLibrary => ("LOAD runs a library in the server", "load"),
+            SideDoor::ForeignData => ("foreign data reaches other servers", "foreign-data"),
+            SideDoor::Replication => ("replication carries data past the rules", "replication"),
+            SideDoor::Identity => ("a session keeps the identity of its grant", "identity"),
+            SideDoor::ServerWide => ("it would change the server as a whole", "server-wide"),
+            SideDoor::StoredCode if self.defines_everything() => return Ok(()),
+            SideDoor::StoredCode => {
+                ("what it defines would run later with other rights", "stored-code")
+            }
+            SideDoor::Extension => ("extensions bring code that pgate doesn't know", "extension"),
+            SideDoor::LargeObject => {
+                ("labels and large objects are stores that no rule covers", "large-object")
+            }
+            SideDoor::Temporary => ("temporary objects shadow other names", "temporary"),
+        };
+        Err(Denied {
+            rule: builtin(name),
+            reason: what.to_owned(),
+            hint: match door {
+                SideDoor::ServerFile | SideDoor::ServerProgram => {
+                    "Use COPY … TO STDOUT or FROM STDIN (in psql: \\copy).".to_owned()
+                }
+                SideDoor::Temporary => "Use a common table expression (WITH …) instead.".to_owned(),
+                SideDoor::DoBlock => "Send the statements one by one.".to_owned(),
+                _ => "Have it done by an administrator of the database.".to_owned(),
+            },
+        })
+    }
+
+    /// Whether stored code could give the role nothing that it doesn't have: it may
+    /// define anything, and nothing is denied to it, held, masked or hidden.
+    fn defines_everything(&self) -> bool {
+        let Role { deny, hold, mask, hide, owner, .. } = self.role;
+        deny.is_empty()
+            && hold.is_empty()
+            && mask.is_empty()
+            && hide.is_empty()
+            && owner.is_some()
+            && self.role.may(Action::Ddl, Object::Everything)
+    }
+}
+
+impl Role {
+    /// Whether creating is only ever held: the hold then says more than a missing owner.
+    fn hold_ddl_everywhere(&self) -> bool {
+        matches!(self.standing(Action::Ddl, Object::Everything, false), Standing::Held(_))
+    }
+}
+
+fn unclassified(shape: &str) -> Denied {
+    Denied {
+        rule: builtin("unclassified"),
+        reason: format!("pgate can't tell what this statement does ({shape})"),
+        hint: "Write it another way; if it is an ordinary statement, please report it.".to_owned(),
+    }
+}
+
+/// What rules and people call an action.
+fn word(action: Action) -> &'static str {
+    match action {
+        Action::Select => "select",
+        Action::Insert => "insert",
+        Action::Update => "update",
+        Action::Delete => "delete",
+        Action::Truncate => "truncate",
+        Action::Merge => "merge",
+        Action::Copy => "copy",
+        Action::Call => "call",
+        Action::Ddl => "ddl",
+        Action::Maintain => "maintain",
+        Action::Explain => "explain",
+        Action::Set => "set",
+    }
+}

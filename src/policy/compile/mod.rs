@@ -1,0 +1,300 @@
+//! What a role compiles to on one database: replacements for its scans, and the
+//! SQL that makes PostgreSQL itself enforce it.
+//!
+//! Pure and deterministic: the control plane and the proxy each compile on their
+//! own view of the catalog, and mask functions are named after everything that
+//! they rest on. Where the two views differ a function doesn't exist, and the
+//! statement fails: drift closes.
+
+mod cover;
+mod functions;
+mod install;
+mod privileges;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use sha2::{Digest, Sha256};
+
+pub(super) use self::cover::Cover;
+use self::{
+    cover::{Covers, covers},
+    functions::MaskFunction,
+    privileges::Privileges,
+};
+use super::{
+    MaskKind, Role, RuleRef,
+    document::hex,
+    masking::{self, MaskError, Source},
+};
+use crate::sql::{
+    Action, AttributeNumber, Catalog, Column, Oid, Relation, RelationKind, quote_identifier,
+};
+
+/// What the names of privilege roles begin with.
+pub const PRIVILEGE_ROLE_PREFIX: &str = "pgate_p_";
+
+/// Who stands behind a role's masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforcement {
+    /// PostgreSQL, through a role of the session's own.
+    Ephemeral,
+    /// The proxy alone: the database role is shared, and nothing is installed.
+    Static,
+}
+
+/// A mask that doesn't fit its column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// The column, as `schema.table.column`.
+    pub column: String,
+    /// The rule that masks it.
+    pub rule: RuleRef,
+    /// Why not.
+    pub error: MaskError,
+}
+
+/// A role that can't be enforced on this database.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the policy doesn't fit this database: {}", told(.misfits))]
+pub struct CompileError {
+    /// Every mask that doesn't fit.
+    pub misfits: Vec<Misfit>,
+}
+
+fn told(misfits: &[Misfit]) -> String {
+    let one = |misfit: &Misfit| format!("{} ({}): {}", misfit.column, misfit.rule, misfit.error);
+    misfits.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// A role on one database.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    privilege_role: String,
+    writes: bool,
+    owner: Option<String>,
+    covers: Covers,
+    covered: HashSet<(Oid, AttributeNumber)>,
+    replacements: BTreeMap<Oid, Replacement>,
+    /// Views of which no column is clean: PostgreSQL lets nobody scan those.
+    unreadable: BTreeSet<Oid>,
+    functions: Vec<MaskFunction>,
+    /// None where nothing may be installed.
+    privileges: Option<Privileges>,
+}
+
+/// The sub-select that stands for a scan, with and without `ONLY`.
+#[derive(Debug, Clone)]
+struct Replacement {
+    list: String,
+    relation: String,
+}
+
+/// Compiles a role against a database's catalog.
+///
+/// # Errors
+/// Every mask that doesn't fit the type of a column that it covers.
+pub fn compile(
+    role: &Role,
+    catalog: &Catalog,
+    enforcement: Enforcement,
+) -> Result<Compiled, CompileError> {
+    let covers = covers(role, catalog);
+    let mut misfits = Vec::new();
+    let mut functions = Vec::new();
+    let mut replacements = BTreeMap::new();
+    let mut covered = HashSet::new();
+    let mut unreadable = BTreeSet::new();
+    for (oid, columns) in &covers {
+        let Some(relation) = catalog.relation(*oid) else { continue };
+        covered.extend(columns.keys().map(|number| (*oid, *number)));
+        let clean = relation.columns.iter().any(|column| !columns.contains_key(&column.number));
+        if enforcement == Enforcement::Ephemeral && !clean && !has_rows_of_its_own(relation) {
+            unreadable.insert(*oid);
+        }
+        let mut list = Vec::new();
+        for column in &relation.columns {
+            let shown = match columns.get(&column.number) {
+                None => quote_identifier(&column.name),
+                Some(Cover::Hidden { .. }) => continue,
+                Some(Cover::Mask { rule, kind }) => {
+                    let kind = kind_on(relation, kind);
+                    match masked(&kind, relation, column, catalog, enforcement) {
+                        Ok((expression, function)) => {
+                            functions.extend(function);
+                            format!("{expression} AS {}", quote_identifier(&column.name))
+                        }
+                        Err(error) => {
+                            let (schema, name) = (&relation.schema, &relation.name);
+                            misfits.push(Misfit {
+                                column: format!("{schema}.{name}.{}", column.name),
+                                rule: rule.clone(),
+                                error,
+                            });
+                            continue;
+                        }
+                    }
+                }
+            };
+            list.push(shown);
+        }
+        replacements
+            .insert(*oid, Replacement { list: list.join(", "), relation: qualified(relation) });
+    }
+    if !misfits.is_empty() {
+        return Err(CompileError { misfits });
+    }
+    let privileges = match enforcement {
+        Enforcement::Ephemeral => Some(Privileges::of(role, catalog, &covers)),
+        Enforcement::Static => None,
+    };
+    Ok(Compiled {
+        privilege_role: privilege_role(role, catalog),
+        writes: writes(role),
+        owner: role.owner.clone(),
+        covers,
+        covered,
+        replacements,
+        unreadable,
+        functions,
+        privileges,
+    })
+}
+
+impl Compiled {
+    /// The masked and hidden columns: none may show up as such in a result.
+    pub fn masked_columns(&self) -> &HashSet<(Oid, AttributeNumber)> {
+        &self.covered
+    }
+
+    /// The name of the NOLOGIN role that holds the privileges of this role, in
+    /// this version, on this database.
+    pub fn privilege_role(&self) -> &str {
+        &self.privilege_role
+    }
+
+    /// Whether the role may ever write. Where it doesn't, its sessions are read-only.
+    pub fn writes(&self) -> bool {
+        self.writes
+    }
+
+    /// Whom objects belong to that a session creates: the session's role is to be
+    /// set to it (`ALTER ROLE … SET role`).
+    pub fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
+    }
+
+    /// The sub-select to put in the place of a scan of this relation, without
+    /// parentheses; none where all of its columns are clean.
+    pub fn replacement_for(&self, relation: Oid, only: bool) -> Option<String> {
+        let Replacement { list, relation } = self.replacements.get(&relation)?;
+        let only = if only { "ONLY " } else { "" };
+        Some(format!("SELECT {list} FROM {only}{relation}"))
+    }
+
+    /// The statements that make PostgreSQL enforce the role: roles, schema `pgate`,
+    /// mask functions, and the privileges of `privilege_role`, anew. Idempotent; to
+    /// be run by an administrator in one transaction. Empty where the credential
+    /// is static.
+    pub fn install_sql(&self, privilege_role: &str) -> Vec<String> {
+        match &self.privileges {
+            Some(privileges) => install::statements(&self.functions, privileges, privilege_role),
+            None => Vec::new(),
+        }
+    }
+
+    /// What covers a column.
+    pub(super) fn cover(&self, relation: Oid, column: AttributeNumber) -> Option<&Cover> {
+        self.covers.get(&relation)?.get(&column)
+    }
+
+    /// Whether any column of it is masked or hidden.
+    pub(super) fn covers_any(&self, relation: Oid) -> bool {
+        self.covers.contains_key(&relation)
+    }
+
+    /// Whether PostgreSQL would refuse even the replacement for its scan.
+    pub(super) fn is_unreadable(&self, relation: Oid) -> bool {
+        self.unreadable.contains(&relation)
+    }
+
+    /// One rule that covers a column of it.
+    pub(super) fn any_cover(&self, relation: Oid) -> Option<&Cover> {
+        self.covers.get(&relation)?.values().next()
+    }
+
+    /// The covered columns of a relation, by number.
+    pub(super) fn covered(&self, relation: Oid) -> impl Iterator<Item = (AttributeNumber, &Cover)> {
+        self.covers.get(&relation).into_iter().flatten().map(|(number, cover)| (*number, cover))
+    }
+}
+
+/// `schema.name`, quoted where needed.
+fn qualified(relation: &Relation) -> String {
+    format!("{}.{}", quote_identifier(&relation.schema), quote_identifier(&relation.name))
+}
+
+/// Whether its rows can be addressed by their place.
+fn has_rows_of_its_own(relation: &Relation) -> bool {
+    matches!(relation.kind, RelationKind::Table | RelationKind::PartitionedTable)
+}
+
+/// The mask that a column of this relation can show: where rows can't be addressed,
+/// nothing can be made from a value.
+fn kind_on(relation: &Relation, kind: &MaskKind) -> MaskKind {
+    if masking::reads_value(kind) && !has_rows_of_its_own(relation) {
+        MaskKind::Redact
+    } else {
+        kind.clone()
+    }
+}
+
+/// The expression for one masked column, and the function that it calls.
+fn masked(
+    kind: &MaskKind,
+    relation: &Relation,
+    column: &Column,
+    catalog: &Catalog,
+    enforcement: Enforcement,
+) -> Result<(String, Option<MaskFunction>), MaskError> {
+    let name = quote_identifier(&column.name);
+    match enforcement {
+        Enforcement::Static => {
+            let qualified = format!("{}.{name}", quote_identifier(&relation.name));
+            let source = Source { value: &qualified, key: None };
+            Ok((masking::expression(kind, column, Some(source))?, None))
+        }
+        Enforcement::Ephemeral if masking::reads_value(kind) => {
+            let function = MaskFunction::new(kind, relation, column, catalog)?;
+            Ok((function.call(relation, column), Some(function)))
+        }
+        Enforcement::Ephemeral => Ok((masking::expression(kind, column, None)?, None)),
+    }
+}
+
+/// `pgate_p_readonly_0123456789abcdef`: one role's version on one database. The
+/// database is part of it because roles belong to the whole cluster.
+fn privilege_role(role: &Role, catalog: &Catalog) -> String {
+    let mut hash = Sha256::new();
+    hash.update(catalog.database().as_bytes());
+    hash.update([0]);
+    hash.update(role.to_document().as_bytes());
+    let hash = hex(&hash.finalize());
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let name = role.name.chars().take(24).map(plain).collect::<String>();
+    format!("{PRIVILEGE_ROLE_PREFIX}{name}_{}", hash.get(..16).unwrap_or(&hash))
+}
+
+fn writes(role: &Role) -> bool {
+    [
+        Action::Insert,
+        Action::Update,
+        Action::Delete,
+        Action::Truncate,
+        Action::Merge,
+        Action::Call,
+        Action::Ddl,
+        Action::Maintain,
+    ]
+    .into_iter()
+    .any(|action| role.may_somewhere(action))
+}

@@ -1,0 +1,148 @@
+//! What a role's rules are as PostgreSQL privileges.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    cover::{Cover, Covers, is_system},
+    has_rows_of_its_own, qualified,
+};
+use crate::{
+    policy::{Role, standing::Object},
+    sql::{Action, AttributeNumber, Catalog, Oid, Relation, RelationKind, quote_identifier},
+};
+
+/// The privileges of a privilege role, as the parts of GRANT statements.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Privileges {
+    /// The database, unquoted.
+    pub(super) database: String,
+    /// Schemas that it may look into, quoted.
+    pub(super) schemas: BTreeSet<String>,
+    /// Schemas in which it may create, quoted.
+    pub(super) creates_in: BTreeSet<String>,
+    /// Whole relations by the list of privileges (`SELECT, INSERT`), quoted.
+    pub(super) relations: BTreeMap<String, Vec<String>>,
+    /// Column privileges: the privilege with its columns, and the relation.
+    pub(super) columns: Vec<(String, String)>,
+    /// Sequences by privileges, quoted.
+    pub(super) sequences: BTreeMap<String, Vec<String>>,
+    /// Functions by OID.
+    pub(super) functions: Vec<Oid>,
+    /// The role whose rights it has as well, unquoted.
+    pub(super) owner: Option<String>,
+}
+
+/// The privileges that PostgreSQL has, as far as rules speak of them.
+const TABLE: [(Action, &str); 5] = [
+    (Action::Select, "SELECT"),
+    (Action::Insert, "INSERT"),
+    (Action::Update, "UPDATE"),
+    (Action::Delete, "DELETE"),
+    (Action::Truncate, "TRUNCATE"),
+];
+
+impl Privileges {
+    pub(super) fn of(role: &Role, catalog: &Catalog, covers: &Covers) -> Self {
+        let mut privileges = Self {
+            database: catalog.database().to_owned(),
+            owner: role.owner.clone(),
+            ..Self::default()
+        };
+        let mut relations = catalog
+            .relations()
+            .filter(|relation| !is_system(&relation.schema) && !relation.temporary)
+            .collect::<Vec<_>>();
+        relations.sort_by_key(|relation| (&relation.schema, &relation.name));
+        for relation in &relations {
+            match relation.kind {
+                RelationKind::Sequence => privileges.sequence(role, relation, &relations),
+                RelationKind::CompositeType => {}
+                _ => privileges.relation(role, relation, covers, catalog),
+            }
+        }
+        for function in catalog.all_functions().filter(|function| function.schema != "pgate") {
+            let names = [function.schema.as_str(), function.name.as_str()];
+            if role.functions.iter().any(|pattern| pattern.matches(&names)) {
+                privileges.schemas.insert(quote_identifier(&function.schema));
+                privileges.functions.push(function.oid);
+            }
+        }
+        privileges.functions.sort();
+        privileges
+    }
+
+    fn relation(&mut self, role: &Role, relation: &Relation, covers: &Covers, catalog: &Catalog) {
+        let object = Object::Relation(&relation.schema, &relation.name);
+        let covered = covers.get(&relation.oid);
+        let mut whole = Vec::new();
+        for (action, privilege) in TABLE {
+            if !role.may(action, object) {
+                continue;
+            }
+            self.schemas.insert(quote_identifier(&relation.schema));
+            let open = |number: AttributeNumber| {
+                let cover = covered.and_then(|covered| covered.get(&number));
+                match (action, cover) {
+                    (_, None) => true,
+                    (Action::Select, Some(_)) | (_, Some(Cover::Hidden { .. })) => false,
+                    (_, Some(Cover::Mask { .. })) => true,
+                }
+            };
+            let by_column = matches!(action, Action::Select | Action::Insert | Action::Update)
+                && !relation.columns.iter().all(|column| open(column.number));
+            if !by_column {
+                whole.push(privilege);
+                continue;
+            }
+            let mut columns = relation
+                .columns
+                .iter()
+                .filter(|column| open(column.number))
+                .map(|column| quote_identifier(&column.name))
+                .collect::<Vec<_>>();
+            if action == Action::Select && has_rows_of_its_own(relation) {
+                // Mask functions are asked by the row's place.
+                columns.extend(["ctid".to_owned(), "tableoid".to_owned()]);
+            }
+            if !columns.is_empty() {
+                let privilege = format!("{privilege} ({})", columns.join(", "));
+                self.columns.push((privilege, qualified(relation)));
+            }
+        }
+        if role.may(Action::Maintain, object) && catalog.server_version_num() >= 170_000 {
+            whole.push("MAINTAIN");
+        }
+        if role.owner.is_some() && role.may(Action::Ddl, object) {
+            self.creates_in.insert(quote_identifier(&relation.schema));
+        }
+        if !whole.is_empty() {
+            self.relations.entry(whole.join(", ")).or_default().push(qualified(relation));
+        }
+    }
+
+    /// A sequence serves the columns of a table, which the catalog doesn't tell: by
+    /// PostgreSQL's own naming it begins with the table's name.
+    fn sequence(&mut self, role: &Role, sequence: &Relation, relations: &[&Relation]) {
+        let object = Object::Relation(&sequence.schema, &sequence.name);
+        let serves_insert = |relation: &&&Relation| {
+            relation.schema == sequence.schema
+                && sequence.name.ends_with("_seq")
+                && sequence
+                    .name
+                    .strip_prefix(relation.name.as_str())
+                    .is_some_and(|rest| rest.starts_with('_'))
+                && role.may(Action::Insert, Object::Relation(&relation.schema, &relation.name))
+        };
+        let mut rights = Vec::new();
+        if role.may(Action::Insert, object) || relations.iter().any(|r| serves_insert(&r)) {
+            rights.push("USAGE");
+        }
+        if role.may(Action::Select, object) {
+            rights.push("SELECT");
+        }
+        if !rights.is_empty() {
+            self.schemas.insert(quote_identifier(&sequence.schema));
+            self.sequences.entry(rights.join(", ")).or_default().push(qualified(sequence));
+        }
+    }
+}

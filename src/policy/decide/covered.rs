@@ -1,0 +1,185 @@
+//! Masked and hidden columns: what may be asked of them, and what is scanned in
+//! their place.
+
+use super::Judge;
+use crate::{
+    policy::{Denied, Predicates, compile::Cover},
+    sql::{
+        Access, AttributeNumber, ColumnContext, ColumnUse, Oid, RelationUse, Resolution,
+        ScanReplacement,
+    },
+};
+
+impl Judge<'_> {
+    pub(super) fn columns(&self) -> Result<(), Denied> {
+        let facts = &self.statement.facts;
+        for column in &facts.columns {
+            for (at, number) in &column.candidates {
+                let Some(used) = facts.relations.get(*at) else {
+                    return Err(super::unclassified("a column of no relation"));
+                };
+                if let Resolution::Relation(oid) = used.resolution {
+                    self.column(column, used, oid, *number)?;
+                }
+            }
+        }
+        for used in &facts.relations {
+            self.written_columns(used)?;
+        }
+        Ok(())
+    }
+
+    /// One meaning of one column reference.
+    fn column(
+        &self,
+        column: &ColumnUse,
+        used: &RelationUse,
+        oid: Oid,
+        number: Option<AttributeNumber>,
+    ) -> Result<(), Denied> {
+        let number = number.filter(|number| *number != AttributeNumber::WHOLE_ROW);
+        let cover = match number {
+            Some(number) => self.compiled.cover(oid, number),
+            None => self.compiled.any_cover(oid),
+        };
+        let Some(cover) = cover else { return Ok(()) };
+        let name = self.column_name(oid, number);
+        if let (Some(_), Cover::Hidden { rule }) = (number, cover) {
+            return Err(Denied {
+                rule: rule.clone(),
+                reason: format!("the column {name} is hidden from role {}", self.role.name),
+                hint: "Leave it out; SELECT * does so by itself.".to_owned(),
+            });
+        }
+        if self.stores() {
+            return Err(Denied {
+                rule: cover.rule().clone(),
+                reason: format!(
+                    "a statement that writes can't read {name}, which role {} sees only masked",
+                    self.role.name
+                ),
+                hint: "Name the clean columns it needs, one by one; a mask must not be stored, \
+                       compared or returned by a write."
+                    .to_owned(),
+            });
+        }
+        if used.access != Access::Scan {
+            return Err(unmaskable(&name, cover));
+        }
+        let asks = column.context == ColumnContext::Predicate && !column.star;
+        if asks && self.role.predicates == Predicates::Deny {
+            return Err(Denied {
+                rule: cover.rule().clone(),
+                reason: format!(
+                    "{name} is masked for role {}, so a condition on it would compare the mask",
+                    self.role.name
+                ),
+                hint: "Filter by another column; ordering and grouping by it are allowed."
+                    .to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Columns that are named as the target of a write or of a COPY.
+    fn written_columns(&self, used: &RelationUse) -> Result<(), Denied> {
+        let Resolution::Relation(oid) = used.resolution else { return Ok(()) };
+        let Some(relation) = self.catalog.relation(oid) else { return Ok(()) };
+        let hidden = |number| match self.compiled.cover(oid, number) {
+            Some(Cover::Hidden { rule }) => Some(rule.clone()),
+            Some(Cover::Mask { .. }) | None => None,
+        };
+        let fills_all = used.access == Access::Insert && used.columns.is_empty();
+        for column in &relation.columns {
+            let named = used.columns.contains(&column.name);
+            if let Some(rule) = hidden(column.number).filter(|_| named || fills_all) {
+                return Err(Denied {
+                    rule,
+                    reason: format!(
+                        "the column {} is hidden from role {}",
+                        self.column_name(oid, Some(column.number)),
+                        self.role.name
+                    ),
+                    hint: "Name the other columns, one by one.".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what the statement reads may end up stored, or be told by what a write did.
+    fn stores(&self) -> bool {
+        self.statement.facts.relations.iter().any(|used| match used.access {
+            Access::Insert | Access::Update | Access::Delete | Access::Merge | Access::Ddl => true,
+            Access::Scan | Access::Lock | Access::Truncate | Access::Maintain => false,
+        })
+    }
+
+    /// What stands for each scan of a relation with covered columns, and those columns.
+    pub(super) fn replacements(&self) -> Result<(Vec<String>, Vec<ScanReplacement>), Denied> {
+        let mut masked = Vec::new();
+        let mut replacements = Vec::new();
+        for (at, used) in self.statement.facts.relations.iter().enumerate() {
+            let Resolution::Relation(oid) = used.resolution else { continue };
+            if used.access != Access::Scan || !self.compiled.covers_any(oid) {
+                continue;
+            }
+            let cover = self.compiled.any_cover(oid);
+            let select = self.compiled.replacement_for(oid, used.only);
+            let (Some(cover), Some(select)) = (cover, select) else {
+                return Err(super::unclassified("a masked relation without a mask"));
+            };
+            if self.compiled.is_unreadable(oid) {
+                return Err(Denied {
+                    rule: cover.rule().clone(),
+                    reason: format!(
+                        "{} is computed from masked columns, and this version can't mask such a view",
+                        self.column_name(oid, None)
+                    ),
+                    hint: "Query the tables that it is made of: their masks are applied there."
+                        .to_owned(),
+                });
+            }
+            if used.sampled {
+                return Err(Denied {
+                    rule: cover.rule().clone(),
+                    reason: format!(
+                        "{} has masked columns, and PostgreSQL can't sample a masked table",
+                        self.column_name(oid, None)
+                    ),
+                    hint: "Use WHERE random() < 0.01 instead of TABLESAMPLE.".to_owned(),
+                });
+            }
+            if used.range.is_empty() {
+                return Err(unmaskable(&self.column_name(oid, None), cover));
+            }
+            for (number, cover) in self.compiled.covered(oid) {
+                if matches!(cover, Cover::Mask { .. }) {
+                    masked.push(self.column_name(oid, Some(number)));
+                }
+            }
+            replacements.push(ScanReplacement { relation: at, select });
+        }
+        masked.sort();
+        masked.dedup();
+        Ok((masked, replacements))
+    }
+
+    /// `schema.table.column`, or the table where the whole row is meant.
+    fn column_name(&self, oid: Oid, number: Option<AttributeNumber>) -> String {
+        let Some(relation) = self.catalog.relation(oid) else { return "a column".to_owned() };
+        let table = format!("{}.{}", relation.schema, relation.name);
+        match number.and_then(|number| relation.column_by_number(number)) {
+            Some(column) => format!("{table}.{}", column.name),
+            None => table,
+        }
+    }
+}
+
+fn unmaskable(name: &str, cover: &Cover) -> Denied {
+    Denied {
+        rule: cover.rule().clone(),
+        reason: format!("pgate can't mask {name} at this place of a statement"),
+        hint: "Read the table in the FROM clause of a SELECT.".to_owned(),
+    }
+}

@@ -1,0 +1,78 @@
+-- Makes safe_functions.txt from PostgreSQL's own catalog:
+--
+--   psql -XAtq -f safe_functions.sql > safe_functions.txt     (PostgreSQL 15)
+--
+-- A name is on the list only if every built-in function of that name passes the
+-- rule: a call by name may mean any of them. The rule:
+--   1. it is no trigger, no internal (no argument or result of type internal,
+--      cstring, trigger, event_trigger or a handler), and anybody may run it;
+--   2. it is immutable or stable, or a volatile one reviewed below;
+--   3. it isn't one of those that reach further than the statement: server files,
+--      other sessions, SQL in strings, large objects, locks, statistics,
+--      replication, the server's configuration.
+-- A name followed by "write" is for roles that may write.
+WITH reviewed_volatile (name) AS (
+    VALUES ('random'), ('setseed'), ('clock_timestamp'), ('timeofday'), ('gen_random_uuid'),
+           ('pg_sleep'), ('pg_sleep_for'), ('pg_sleep_until'), ('statement_timestamp'),
+           ('pg_is_in_recovery'), ('txid_current_if_assigned'), ('pg_current_xact_id_if_assigned'),
+           ('pg_my_temp_schema'), ('pg_is_other_temp_schema'), ('pg_backend_pid'),
+           ('pg_relation_size'), ('pg_table_size'), ('pg_indexes_size'), ('pg_total_relation_size'),
+           ('pg_database_size'), ('pg_tablespace_size'), ('pg_get_serial_sequence'),
+           ('has_any_column_privilege'),
+           ('pg_collation_actual_version'),
+           ('pg_database_collation_actual_version'), ('pg_postmaster_start_time'),
+           ('pg_conf_load_time'), ('inet_client_addr'), ('inet_client_port'),
+           ('inet_server_addr'), ('inet_server_port'), ('pg_tablespace_location'),
+           ('pg_partition_tree'), ('pg_partition_ancestors')
+),
+-- Plain computations that came with PostgreSQL 16 to 18, reviewed by hand.
+later (name) AS (
+    VALUES ('any_value'), ('array_reverse'), ('array_sample'), ('array_shuffle'), ('array_sort'),
+           ('casefold'), ('crc32'), ('crc32c'), ('date_add'), ('date_subtract'), ('erf'), ('erfc'),
+           ('gamma'), ('json_array_agg'), ('json_scalar'), ('json_serialize'), ('lgamma'),
+           ('pg_basetype'), ('pg_get_acl'), ('random_normal'), ('to_bin'), ('to_oct'),
+           ('unicode_assigned'), ('unicode_version'), ('uuid_extract_timestamp'),
+           ('uuid_extract_version'), ('uuidv4'), ('uuidv7'), ('xmltext')
+),
+for_writers (name) AS (
+    VALUES ('nextval'), ('currval'), ('lastval'), ('txid_current'), ('pg_current_xact_id')
+),
+refused (pattern) AS (
+    VALUES ('^pg_read_'), ('^pg_ls_'), ('^pg_stat_'), ('^pg_stat$'), ('^pg_logical'), ('^pg_replication'),
+           ('^pg_wal'), ('^pg_last_wal'), ('^pg_current_wal'), ('^pg_export'), ('^lo_'), ('^loread$'), ('^lowrite$'),
+           ('_to_xml'), ('^xmlvalidate'), ('^ts_stat$'), ('^ts_rewrite$'), ('^dblink'), ('(^|_)lock'), ('_xact_lock'), ('validator$'), ('^pg_notify'),
+           ('^pg_terminate'), ('^pg_cancel'), ('^pg_reload'), ('^pg_rotate'), ('^pg_log_'),
+           ('^currtid'), ('^pg_current_logfile'), ('^pg_config'), ('^pg_hba'), ('^pg_ident'),
+           ('^pg_file'), ('^pg_show_all_file'), ('^pg_show_replication'), ('^pg_get_backend'),
+           ('^pg_get_shmem'), ('^pg_get_replication'), ('^pg_get_wal'), ('^pg_prepared'), ('^pg_cursor'),
+           ('^pg_safe_'), ('^pg_event_trigger'), ('^pg_extension_config'), ('^binary_upgrade'),
+           ('^pg_nextoid'), ('^pg_mcv_list'), ('^pg_ndistinct'), ('^pg_dependencies'), ('^set_config$'),
+           ('^setval$'), ('^pg_control'), ('^pg_import'), ('^pg_promote'), ('^pg_switch'),
+           ('^pg_create'), ('^pg_drop'), ('^pg_copy'), ('^pg_backup'), ('^pg_stop'), ('^pg_start'),
+           ('^brin_'), ('^gin_'), ('^pg_relation_file'), ('^pg_filenode'), ('^pg_get_publication'),
+           ('^pg_listening'), ('^pg_notification'), ('^pg_isolation'), ('^current_query$'),
+           ('^pg_tablespace_databases'), ('^pg_split_walfile'), ('^pg_get_multixact'), ('^mxid_age$'),
+           ('^pg_available_'), ('^pg_subscription'),
+           ('handler$'), ('^pg_xact_')
+),
+builtin AS (
+    SELECT p.proname AS name,
+           bool_and(
+               p.prorettype <> ALL ('{internal,cstring,trigger,event_trigger,language_handler,fdw_handler,index_am_handler,tsm_handler,table_am_handler}'::regtype[])
+               AND NOT EXISTS (SELECT FROM unnest(p.proargtypes) t (oid)
+                               WHERE t.oid = ANY ('{internal,cstring,pg_ddl_command}'::regtype[]))
+               AND has_function_privilege('public', p.oid, 'EXECUTE')) AS plain,
+           bool_and(p.provolatile <> 'v') AS quiet
+    FROM pg_proc p
+    WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384
+    GROUP BY p.proname
+)
+SELECT (name || CASE WHEN name IN (SELECT w.name FROM for_writers w) THEN ' write' ELSE '' END) COLLATE "C"
+FROM builtin b
+WHERE name IN (SELECT w.name FROM for_writers w)
+   OR (b.plain
+       AND (b.quiet OR name IN (SELECT v.name FROM reviewed_volatile v))
+       AND NOT EXISTS (SELECT FROM refused r WHERE b.name ~ r.pattern))
+UNION
+SELECT name COLLATE "C" FROM later
+ORDER BY 1;

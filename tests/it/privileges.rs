@@ -1,0 +1,351 @@
+//! What PostgreSQL itself enforces: somebody has taken the session's own database
+//! password out of the process and talks to the server directly.
+
+use pgate::{
+    demo::shop,
+    policy::{self, Compiled, Enforcement, Role},
+    sql::{CATALOG_QUERY, Catalog},
+};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+
+use crate::harness;
+
+/// The sample shop with one role of the sample policy installed, and a connection
+/// as a session's database role.
+struct Taken {
+    database: String,
+    role: Role,
+    admin: PgConnection,
+    session: PgConnection,
+    compiled: Compiled,
+}
+
+impl Taken {
+    async fn new(role: &str) -> Self {
+        Self::with_policy(role, shop::POLICY).await
+    }
+
+    async fn with_policy(role: &str, text: &str) -> Self {
+        let cluster = harness::cluster().await;
+        let database = harness::database().await;
+        cluster.execute("postgres", &format!("DROP DATABASE {database}")).await.unwrap();
+        shop::create(cluster, &database).await.unwrap();
+        let target = shop::target_policy(cluster.port(), &database, "ADMIN_URL");
+        let files = [("shop.toml".to_owned(), text.to_owned()), ("target.toml".to_owned(), target)];
+        let policy = policy::parse(&files).unwrap();
+        let role = policy.roles[role].clone();
+        let mut admin = cluster.connect(&database).await.unwrap();
+        let compiled = install(&role, &mut admin).await;
+        let name = format!("session_{database}");
+        run(
+            &mut admin,
+            &format!(
+                "CREATE ROLE {name} LOGIN PASSWORD 'taken' IN ROLE {}",
+                compiled.privilege_role()
+            ),
+        )
+        .await
+        .unwrap();
+        let session = PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(cluster.port())
+            .username(&name)
+            .password("taken")
+            .database(&database)
+            .ssl_mode(PgSslMode::Disable)
+            .connect()
+            .await
+            .unwrap();
+        Self { database, role, admin, session, compiled }
+    }
+
+    async fn catalog(&mut self) -> Catalog {
+        catalog(&mut self.admin).await
+    }
+
+    /// The replacement for a scan of this relation, as the session installed it.
+    async fn replacement(&mut self, relation: &str) -> String {
+        let catalog = self.catalog().await;
+        let (schema, name) = relation.split_once('.').unwrap();
+        let oid = catalog.relation_named(schema, name).unwrap().oid;
+        self.compiled.replacement_for(oid, false).unwrap()
+    }
+
+    /// What the server says to the session: the first column of the rows, as text, or the SQLSTATE.
+    async fn ask(&mut self, sql: &str) -> Result<Vec<Option<String>>, String> {
+        run(&mut self.session, sql).await
+    }
+
+    async fn close(self) {
+        let Self { database, mut admin, session, compiled, .. } = self;
+        session.close().await.unwrap();
+        let name = format!("session_{database}");
+        let privileges = compiled.privilege_role();
+        run(
+            &mut admin,
+            &format!("DROP OWNED BY {privileges}, {name}; DROP ROLE {name}, {privileges}"),
+        )
+        .await
+        .unwrap();
+    }
+}
+
+async fn catalog(admin: &mut PgConnection) -> Catalog {
+    let text = run(admin, CATALOG_QUERY).await.unwrap().remove(0).unwrap();
+    Catalog::from_json(&text).unwrap()
+}
+
+/// As the broker does it: all in one transaction.
+async fn install(role: &Role, admin: &mut PgConnection) -> Compiled {
+    let compiled = policy::compile(role, &catalog(admin).await, Enforcement::Ephemeral).unwrap();
+    let statements = compiled.install_sql(compiled.privilege_role());
+    let mut transaction = admin.begin().await.unwrap();
+    for statement in statements {
+        let done = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *transaction).await;
+        done.unwrap_or_else(|error| panic!("{statement}\n{error}"));
+    }
+    transaction.commit().await.unwrap();
+    compiled
+}
+
+async fn run(connection: &mut PgConnection, sql: &str) -> Result<Vec<Option<String>>, String> {
+    match sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(connection).await {
+        Ok(rows) => Ok(rows.iter().map(|row| row.try_get_unchecked(0).unwrap()).collect()),
+        Err(sqlx::Error::Database(error)) => Err(error.code().unwrap_or_default().into_owned()),
+        Err(error) => panic!("{sql}: {error}"),
+    }
+}
+
+/// `insufficient_privilege`.
+const DENIED: &str = "42501";
+
+#[tokio::test]
+async fn a_reader_with_the_password_reads_no_masked_column_and_no_denied_table_and_writes_nothing()
+{
+    let mut taken = Taken::new("readonly").await;
+    let denied = [
+        "SELECT email FROM shop.customers",
+        "SELECT ssn FROM shop.customers",
+        "SELECT password_hash FROM shop.customers",
+        "SELECT * FROM shop.customers",
+        "TABLE shop.customers",
+        "SELECT customers FROM shop.customers",
+        "SELECT row_to_json(c) FROM shop.customers c",
+        "SELECT to_jsonb(c) FROM shop.customers c",
+        "SELECT count(email) FROM shop.customers",
+        "SELECT 1 FROM shop.customers WHERE email LIKE 'a%'",
+        "SELECT id FROM shop.customers ORDER BY ssn",
+        "SELECT a.id FROM shop.customers a JOIN shop.customers b USING (email)",
+        "COPY shop.customers TO STDOUT",
+        "COPY (SELECT email FROM shop.customers) TO STDOUT",
+        "SELECT card_number FROM shop.payments",
+        "SELECT body FROM shop.support_tickets",
+        "SELECT contact FROM shop.support_tickets",
+        "SELECT ip FROM shop.visits",
+        "SELECT ip FROM shop.visits_2026_q1",
+        "SELECT email FROM shop.open_tickets",
+        "SELECT name FROM shop.open_tickets",
+        "SELECT secret FROM shop.api_keys",
+        "SELECT id FROM shop.api_keys",
+        "INSERT INTO shop.orders DEFAULT VALUES",
+        "UPDATE shop.customers SET name = 'x' WHERE id = 1",
+        "UPDATE shop.customers SET name = email WHERE id = 1",
+        "DELETE FROM shop.customers WHERE id = 1",
+        "DELETE FROM shop.customers RETURNING email",
+        "TRUNCATE shop.visits",
+        "SELECT id FROM shop.customers FOR UPDATE",
+        "CREATE TABLE shop.copied AS SELECT id FROM shop.customers",
+        "CREATE VIEW shop.seen AS SELECT email FROM shop.customers",
+        "ALTER TABLE shop.customers ADD COLUMN x int",
+        "DROP TABLE shop.customers",
+        "SET ROLE pgate_mask",
+        "SET SESSION AUTHORIZATION pgate_mask",
+        "GRANT pgate_mask TO CURRENT_USER",
+        "CREATE FUNCTION pgate.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "SELECT * FROM pg_catalog.pg_statistic",
+        "SELECT nextval('shop.customers_id_seq')",
+    ];
+    for sql in denied {
+        assert_eq!(taken.ask(sql).await.unwrap_err(), DENIED, "{sql}");
+    }
+    let statistics = "SELECT most_common_vals::text FROM pg_stats \
+        WHERE schemaname = 'shop' AND attname IN ('email', 'ssn', 'iban', 'password_hash')";
+    assert_eq!(taken.ask(statistics).await.unwrap(), []);
+
+    let clean = taken.ask("SELECT name FROM shop.customers WHERE id = 1").await.unwrap();
+    assert_eq!(clean.len(), 1);
+    assert_eq!(
+        taken.ask("SELECT count(*) FROM shop.orders").await.unwrap(),
+        [Some("20000".into())]
+    );
+    assert!(taken.ask("SELECT shop.order_age(now())").await.is_ok());
+    taken.close().await;
+}
+
+#[tokio::test]
+async fn what_stands_for_a_scan_shows_masks_of_the_same_types_and_never_a_raw_value() {
+    let mut taken = Taken::new("readonly").await;
+    let select = taken.replacement("shop.customers").await;
+    let columns = ["email", "ssn", "phones", "address", "last_ip"];
+    for column in columns {
+        // NULL stays NULL, and everything else differs from what is stored, for every row.
+        let sql = format!("SELECT {column}::text FROM ({select}) c ORDER BY id");
+        let shown = taken.ask(&sql).await.unwrap();
+        let raw = format!("SELECT {column}::text FROM shop.customers ORDER BY id");
+        let raw = run(&mut taken.admin, &raw).await.unwrap();
+        assert_eq!(shown.len(), usize::try_from(shop::CUSTOMERS).unwrap());
+        for (shown, raw) in shown.iter().zip(&raw) {
+            assert!(raw.is_none() || shown != raw, "{column}: {raw:?}");
+        }
+    }
+    let first = |column: &str| format!("SELECT {column}::text FROM ({select}) c WHERE id = 1");
+    let email = taken.ask(&first("email")).await.unwrap().remove(0).unwrap();
+    assert!(email.contains("***@") && email.len() < 40, "{email}");
+    let ssn = taken.ask(&first("ssn")).await.unwrap().remove(0).unwrap();
+    assert!(ssn.starts_with("*******") && ssn.ends_with("0001"), "{ssn}");
+    let born = taken.ask(&first("birth_date")).await.unwrap().remove(0).unwrap();
+    assert!(born.ends_with("-01-01"), "{born}");
+    let income = taken.ask(&first("(income % 10000)")).await.unwrap().remove(0).unwrap();
+    assert!(income.parse::<f64>().unwrap() == 0.0, "{income}");
+    assert_eq!(taken.ask(&first("address")).await.unwrap(), [Some("{}".into())]);
+    assert_eq!(
+        taken.ask("SELECT 1 FROM (SELECT password_hash FROM shop.customers) c").await.unwrap_err(),
+        DENIED
+    );
+
+    // Types and order are the table's own; the hidden column is left out.
+    let shape = |from: &str| format!("CREATE TEMP TABLE shape AS SELECT * FROM {from} LIMIT 0");
+    let described = "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) \
+        FROM pg_attribute WHERE attrelid = 'pg_temp.shape'::regclass AND attnum > 0";
+    taken.ask(&shape(&format!("({select}) c"))).await.unwrap();
+    let masked = taken.ask(described).await.unwrap().remove(0).unwrap();
+    run(&mut taken.admin, &shape("shop.customers")).await.unwrap();
+    let own = run(&mut taken.admin, described).await.unwrap().remove(0).unwrap();
+    assert_eq!(masked, own.replace("password_hash text, ", ""));
+
+    let visits = taken.replacement("shop.visits").await;
+    let shown = format!("SELECT DISTINCT host(ip) FROM ({visits}) v");
+    assert_eq!(taken.ask(&shown).await.unwrap(), [Some("0.0.0.0".into())]);
+    taken.close().await;
+}
+
+#[tokio::test]
+async fn masks_cost_nothing_where_they_are_not_read_and_leave_indexes_in_use() {
+    let mut taken = Taken::new("readonly").await;
+    let select = taken.replacement("shop.customers").await;
+    let plan = |sql: String| format!("EXPLAIN (VERBOSE, COSTS OFF) {sql}");
+    let count = plan(format!("SELECT count(*) FROM ({select}) c WHERE country = 'DE'"));
+    let lines = taken.ask(&count).await.unwrap().into_iter().flatten().collect::<Vec<_>>();
+    let told = lines.join("\n");
+    assert!(told.contains("customers_country") && !told.contains("pgate."), "{told}");
+    let point = plan(format!("SELECT email FROM ({select}) c WHERE id = 5"));
+    let told =
+        taken.ask(&point).await.unwrap().into_iter().flatten().collect::<Vec<_>>().join("\n");
+    assert!(told.contains("customers_pkey") && told.contains("pgate.m_"), "{told}");
+    taken.close().await;
+}
+
+#[tokio::test]
+async fn migrations_of_masked_columns_go_through_and_the_masks_fail_closed() {
+    let mut taken = Taken::new("readonly").await;
+    let select = taken.replacement("shop.customers").await;
+    let sql = format!("SELECT email::text FROM ({select}) c WHERE id = 1");
+    assert!(taken.ask(&sql).await.is_ok());
+    let migrations = [
+        "ALTER TABLE shop.customers ALTER COLUMN ssn TYPE text",
+        "ALTER TABLE shop.customers RENAME COLUMN income TO yearly_income",
+        "ALTER TABLE shop.customers DROP COLUMN birth_date",
+        "DROP VIEW shop.open_tickets",
+        "ALTER TABLE shop.customers ALTER COLUMN email TYPE text",
+        "ALTER TABLE shop.customers RENAME COLUMN email TO mail",
+    ];
+    for migration in migrations {
+        run(&mut taken.admin, migration).await.unwrap_or_else(|code| panic!("{migration}: {code}"));
+    }
+    // The old text names columns that are gone; the privileges went with the columns.
+    assert!(taken.ask(&sql).await.is_err());
+    for column in ["mail", "ssn", "yearly_income"] {
+        let raw = format!("SELECT {column} FROM shop.customers");
+        assert_eq!(taken.ask(&raw).await.unwrap_err(), DENIED, "{raw}");
+    }
+
+    // A new column is not there for anybody until the policy is compiled anew.
+    run(&mut taken.admin, "ALTER TABLE shop.customers ADD COLUMN secret text DEFAULT 's'")
+        .await
+        .unwrap();
+    assert_eq!(taken.ask("SELECT secret FROM shop.customers").await.unwrap_err(), DENIED);
+
+    // A table that takes another's place is not read through the old one's masks.
+    run(&mut taken.admin, "ALTER TABLE shop.payments RENAME TO old_payments").await.unwrap();
+    run(&mut taken.admin, "CREATE TABLE shop.payments (LIKE shop.old_payments)").await.unwrap();
+    assert_eq!(taken.ask("SELECT iban FROM shop.payments").await.unwrap_err(), DENIED);
+    assert_eq!(taken.ask("SELECT id FROM shop.payments").await.unwrap_err(), DENIED);
+    taken.close().await;
+}
+
+#[tokio::test]
+async fn installing_again_changes_nothing_and_takes_back_what_others_granted() {
+    let mut taken = Taken::new("readonly").await;
+    let functions = "SELECT string_agg(oid::text || proname, ',' ORDER BY proname) \
+        FROM pg_proc WHERE pronamespace = 'pgate'::regnamespace";
+    let before = run(&mut taken.admin, functions).await.unwrap();
+    let grants = [
+        "GRANT SELECT ON shop.api_keys",
+        "GRANT SELECT (email) ON shop.customers",
+        "GRANT INSERT ON shop.orders",
+        "GRANT CREATE ON SCHEMA shop",
+        "GRANT EXECUTE ON FUNCTION shop.forget_customer(bigint)",
+        "GRANT USAGE ON SEQUENCE shop.orders_id_seq",
+    ];
+    for grant in grants {
+        let sql = format!("{grant} TO {}", taken.compiled.privilege_role());
+        run(&mut taken.admin, &sql).await.unwrap();
+    }
+    assert!(taken.ask("SELECT email FROM shop.customers").await.is_ok());
+    let role = taken.role.clone();
+    let again = install(&role, &mut taken.admin).await;
+    assert_eq!(again.privilege_role(), taken.compiled.privilege_role());
+    assert_eq!(run(&mut taken.admin, functions).await.unwrap(), before);
+    for sql in [
+        "SELECT email FROM shop.customers",
+        "SELECT id FROM shop.api_keys",
+        "INSERT INTO shop.orders DEFAULT VALUES",
+        "CREATE TABLE shop.mine (n int)",
+        "SELECT nextval('shop.orders_id_seq')",
+    ] {
+        assert_eq!(taken.ask(sql).await.unwrap_err(), DENIED, "{sql}");
+    }
+    taken.close().await;
+}
+
+#[tokio::test]
+async fn a_writer_with_the_password_writes_what_it_may_and_nothing_else() {
+    let mut taken = Taken::new("writer").await;
+    let allowed = [
+        "INSERT INTO shop.visits (customer_id, path, ip, visited_at) \
+         VALUES (1, '/', '10.0.0.1', '2026-01-02')",
+        "UPDATE shop.customers SET email = 'new@example.com' WHERE id = 1",
+        "DELETE FROM shop.support_tickets WHERE id = 1",
+    ];
+    for sql in allowed {
+        assert_eq!(taken.ask(sql).await, Ok(Vec::new()), "{sql}");
+    }
+    let denied = [
+        "SELECT password_hash FROM shop.customers",
+        "UPDATE shop.customers SET password_hash = 'x' WHERE id = 1",
+        "UPDATE shop.customers SET name = 'x' WHERE password_hash LIKE '$2b$%'",
+        "UPDATE shop.customers SET name = 'x' WHERE id = 1 RETURNING password_hash",
+        "DELETE FROM shop.customers WHERE id = 1 RETURNING *",
+        "INSERT INTO shop.api_keys (name) VALUES ('x')",
+        "TRUNCATE shop.visits",
+        "CREATE TABLE shop.mine (n int)",
+        "DROP TABLE shop.visits",
+    ];
+    for sql in denied {
+        assert_eq!(taken.ask(sql).await.unwrap_err(), DENIED, "{sql}");
+    }
+    taken.close().await;
+}
