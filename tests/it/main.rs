@@ -1,8 +1,10 @@
 //! pgate's integration tests: one binary, one module for each thing that a
 //! person would try.
 
+mod cli;
 mod cluster;
 mod documentation;
+mod generated;
 mod harness;
 mod installer;
 mod issuer;
