@@ -54,7 +54,15 @@ fn collect(
     // clap wants 'static names, and these are made here.
     let named: &'static str = Box::leak(name.to_owned().into_boxed_str());
     let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone().name(named)).date("").render(&mut page)?;
-    pages.insert(format!("{name}.1"), String::from_utf8_lossy(&page).into_owned());
+    clap_mangen::Man::new(command.clone().name(named))
+        .date("")
+        .source(concat!("pgate ", env!("CARGO_PKG_VERSION")))
+        .manual("pgate")
+        .render(&mut page)?;
+    // clap calls what follows the options EXTRA; readers look for EXAMPLES.
+    let page = String::from_utf8_lossy(&page)
+        .replace("\n.SH EXTRA\nExamples:\n", "\n.SH EXAMPLES\n")
+        .replace("\n.SH EXTRA\n", "\n.SH NOTES\n");
+    pages.insert(format!("{name}.1"), page);
     Ok(())
 }

@@ -49,9 +49,8 @@ fn hold(folder: &str, wanted: &BTreeMap<String, String>) {
 fn completions_are_those_of_this_command_line() {
     let home = tempfile::tempdir().expect("a home");
     let shells = [("bash", "pgate.bash"), ("zsh", "_pgate"), ("fish", "pgate.fish")];
-    let scripts = shells.map(|(shell, name)| {
-        (name.to_owned(), pgate(&["completions", shell], home.path()))
-    });
+    let scripts =
+        shells.map(|(shell, name)| (name.to_owned(), pgate(&["completions", shell], home.path())));
     hold("completions", &scripts.into());
 }
 
@@ -76,7 +75,7 @@ fn man_pages_are_those_of_this_command_line() {
 fn every_man_page_has_a_name_a_synopsis_and_examples() {
     let home = tempfile::tempdir().expect("a home");
     let page = pgate(&["man"], home.path());
-    for part in [".TH pgate 1", ".SH NAME", ".SH SYNOPSIS", "Examples:"] {
+    for part in [".TH pgate 1", ".SH NAME", ".SH SYNOPSIS", ".SH EXAMPLES"] {
         assert!(page.contains(part), "{part}");
     }
 }
