@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::{
-    sync::watch,
+    sync::{Mutex, MutexGuard, watch},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    config::Config, issuers::Issuers, policy_folder::PolicyFolder, problem::Refusal, store::Store,
+    archive::Archive, broker::Broker, config::Config, issuers::Issuers,
+    policy_folder::PolicyFolder, problem::Refusal, store::Store,
 };
-use crate::grant::{SigningKey, VerifyingKey};
+use crate::grant::{SessionId, SigningKey, VerifyingKey};
 
 /// How often a waiting request looks by itself, for what the clock changes.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -28,6 +29,9 @@ pub(super) struct App {
     pub(super) keys: Vec<VerifyingKey>,
     pub(super) policy: PolicyFolder,
     pub(super) issuers: Issuers,
+    pub(super) broker: Broker,
+    pub(super) archive: Archive,
+    pub(super) uploads: Turns,
     pub(super) changes: Changes,
     /// Cancelled when the server stops: waiting requests answer at once.
     pub(super) stopping: CancellationToken,
@@ -76,6 +80,18 @@ impl Changes {
 
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.subscribe()
+    }
+}
+
+/// Turns of those who write to the same session's log. Sessions share a few locks:
+/// waiting for a stranger's write is short, and no list of locks grows.
+#[derive(Debug, Default)]
+pub(super) struct Turns([Mutex<()>; 32]);
+
+impl Turns {
+    pub(super) async fn turn(&self, session: &SessionId) -> MutexGuard<'_, ()> {
+        let sum = session.as_str().bytes().map(usize::from).sum::<usize>();
+        self.0[sum % self.0.len()].lock().await
     }
 }
 

@@ -6,10 +6,10 @@
 //! judge statements: that is the proxy's work, under the policy document that
 //! the server signs into the session's grant.
 
-#![expect(dead_code, unused_imports, reason = "sessions and the broker come next")]
-
 mod access;
 mod app;
+mod archive;
+mod broker;
 pub mod config;
 mod issuers;
 mod policy_folder;
@@ -34,7 +34,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    app::{App, Changes},
+    app::{App, Changes, Turns},
+    archive::Archive,
+    broker::Broker,
     config::{Config, Tls},
     issuers::Issuers,
     policy_folder::PolicyFolder,
@@ -129,6 +131,9 @@ impl Server {
             public_url,
             store,
             keys: vec![key.verifying_key()],
+            broker: Broker::new(config.policy.clone(), &key.verifying_key().id()),
+            archive: Archive::new(&config.archive),
+            uploads: Turns::default(),
             key,
             policy,
             issuers,
@@ -153,7 +158,11 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { app, listener, address, tls } = self;
         tracing::info!(%address, public_url = app.public_url, key = app.keys[0].id(), "serving");
-        let background = [tokio::spawn(watch_policy(app.clone()))];
+        let background = [
+            tokio::spawn(watch_policy(app.clone())),
+            tokio::spawn(sessions::watch_expiry(app.clone())),
+            tokio::spawn(sessions::watch_roles(app.clone())),
+        ];
         let handle = Handle::new();
         let service = routes::router(app.clone()).into_make_service();
         let serving = async {

@@ -58,11 +58,6 @@ impl PolicyFolder {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The folder: what `file:` secrets are relative to.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Reads the folder again. Returns whether another policy is in force now.
     pub(super) fn refresh(&self) -> Result<bool, PolicyFolderError> {
         let files = read(&self.path)?;

@@ -239,7 +239,14 @@ impl TestServer {
         self.post("/v1/grants", token, body).await.ok(201)
     }
 
-    /// Good people of three kinds, by name.
+    /// Opens a session under a grant, with a key of 32 times this byte.
+    pub(super) async fn open(&self, token: &str, grant: &Value, key: u8) -> Answer {
+        let key = SigningKey::from_seed(&[key; 32]).verifying_key().to_jwk();
+        let body = json!({ "grant": grant["id"], "key": key, "version": "0.1.0" });
+        self.post("/v1/sessions", token, body).await
+    }
+
+    /// Good people of several kinds, by name.
     pub(super) fn people(&self) -> BTreeMap<&'static str, String> {
         let groups: [(&str, &[&str]); 5] = [
             ("ana", &["engineering"]),

@@ -43,6 +43,8 @@ pub(super) struct Keys {
 struct Cached {
     keys: Option<Arc<Keys>>,
     failure: Option<(Instant, FetchError)>,
+    /// When an unknown key made this server ask.
+    rotated: Option<Instant>,
 }
 
 /// The cache of one issuer's keys. One fetch at a time; whoever needs its result waits.
@@ -96,13 +98,18 @@ impl KeyCache {
     }
 
     /// Newer keys than `known`, in which a token's key wasn't found; the same ones
-    /// where they were fetched a moment ago.
+    /// where the issuer was asked for that reason a moment ago.
     pub(super) async fn rotated(&self, known: &Arc<Keys>) -> Result<Arc<Keys>, FetchError> {
         let mut cached = self.cached.lock().await;
         match &cached.keys {
             Some(newer) if !Arc::ptr_eq(newer, known) => Ok(newer.clone()),
-            Some(same) if same.fetched.elapsed() < BETWEEN_ROTATIONS => Ok(same.clone()),
-            _ => self.fetch(&mut cached).await,
+            Some(same) if cached.rotated.is_some_and(|at| at.elapsed() < BETWEEN_ROTATIONS) => {
+                Ok(same.clone())
+            }
+            _ => {
+                cached.rotated = Some(Instant::now());
+                self.fetch(&mut cached).await
+            }
         }
     }
 
@@ -115,7 +122,8 @@ impl KeyCache {
         match self.ask().await {
             Ok(keys) => {
                 let keys = Arc::new(keys);
-                *cached = Cached { keys: Some(keys.clone()), failure: None };
+                cached.keys = Some(keys.clone());
+                cached.failure = None;
                 Ok(keys)
             }
             Err(why) => {

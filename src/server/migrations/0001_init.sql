@@ -59,6 +59,7 @@ CREATE TABLE policies (
 CREATE TABLE leases (
     name       TEXT NOT NULL,
     target     TEXT NOT NULL,
+    database   TEXT NOT NULL,
     session    TEXT NOT NULL,
     -- Where the administrator's URL is found (env:NAME, file:PATH), never the URL.
     admin      TEXT NOT NULL,

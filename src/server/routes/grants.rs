@@ -327,7 +327,6 @@ fn shown(name: &str) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::*;
     use crate::server::testing::TestServer;
 
     #[tokio::test]

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_key_is_found_once_and_strangers_cannot_make_the_server_ask_without_end() {
+    async fn a_new_key_is_found_and_strangers_cannot_make_the_server_ask_without_end() {
         let server = TestServer::start().await;
         server.get("/v1/whoami", &server.issuer.token("ana", &[])).await.ok(200);
         assert_eq!(server.issuer.asked(), 1, "keys are cached");
@@ -168,7 +168,17 @@ mod tests {
         for _ in 0..5 {
             server.get("/v1/whoami", &stolen).await.refused(401, "bad_signature");
         }
-        assert_eq!(server.issuer.asked(), 1, "fetched a moment ago");
+        assert_eq!(server.issuer.asked(), 2, "asked once for a key that isn't there");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_the_issuer_has_just_begun_to_use_is_found() {
+        let server = TestServer::start().await;
+        let old = server.issuer.token("ana", &[]);
+        server.get("/v1/whoami", &old).await.ok(200);
+        server.issuer.rotate();
+        server.get("/v1/whoami", &server.issuer.token("ana", &[])).await.ok(200);
+        server.get("/v1/whoami", &old).await.refused(401, "bad_signature");
     }
 
     #[tokio::test]

@@ -1,11 +1,13 @@
-//! The routes of the API, as `src/api/types.rs` lists them.
+//! The routes of the API, as `src/api/model.rs` lists them.
 //!
 //! Owns the table of routes (which the OpenAPI description is held to), who may
 //! call, how bodies are read, and what every answer has in common.
 
 mod grants;
 mod identity;
+mod log;
 mod public;
+mod sessions;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,10 +24,15 @@ use axum::{
     routing::MethodRouter,
 };
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use tokio::time::Instant;
 
-use super::{app::App, problem::Refusal};
-use crate::grant::Identity;
+use super::{access, app::App, problem::Refusal, store::StoredSession};
+use crate::{
+    api::SessionView,
+    grant::{Identity, SessionId},
+};
 
 /// The largest request body, but for log segments, in bytes.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -38,6 +45,7 @@ type Handled<T> = Result<Json<T>, Refusal>;
 
 /// One route.
 struct Route {
+    #[cfg_attr(not(test), expect(dead_code, reason = "what the API's description is held to"))]
     method: Method,
     path: &'static str,
     handler: MethodRouter<Arc<App>>,
@@ -45,7 +53,10 @@ struct Route {
 
 /// Every route of the API.
 fn table() -> Vec<Route> {
-    [public::routes(), identity::routes(), grants::routes()].into_iter().flatten().collect()
+    [public::routes(), identity::routes(), grants::routes(), sessions::routes(), log::routes()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The whole API as a service.
@@ -101,6 +112,55 @@ impl FromRequestParts<Arc<App>> for Caller {
         let token = bearer(parts)?;
         Ok(Self(app.issuers.identify(&token, app.now()).await?))
     }
+}
+
+/// A bearer token that may be a person's or a session's own.
+struct Token(String);
+
+impl FromRequestParts<Arc<App>> for Token {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Refusal> {
+        bearer(parts).map(Self)
+    }
+}
+
+/// What the store keeps of an upload token.
+fn token_digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn unknown_session() -> Refusal {
+    Refusal::not_found("unknown_session", "there is no such session that you may see")
+}
+
+/// The session, for its owner or the holder of its upload token.
+async fn session_of(app: &App, id: &str, token: &str) -> Result<StoredSession, Refusal> {
+    let id = id.parse::<SessionId>().map_err(|_| unknown_session());
+    if token.starts_with(sessions::UPLOAD_TOKEN) {
+        let session = app.store.session(&id?).await?.ok_or_else(unknown_session)?;
+        let same = token_digest(token).ct_eq(session.upload_token.as_slice());
+        return if same.into() { Ok(session) } else { Err(unknown_session()) };
+    }
+    let identity = app.issuers.identify(token, app.now()).await?;
+    let session = app.store.session(&id?).await?.ok_or_else(unknown_session)?;
+    if session.view.identity.same_as(&identity) { Ok(session) } else { Err(unknown_session()) }
+}
+
+/// The session, for its owner and the reviewers of its role.
+async fn visible_session(
+    app: &App,
+    id: &str,
+    identity: &Identity,
+) -> Result<StoredSession, Refusal> {
+    let id = id.parse::<SessionId>().map_err(|_| unknown_session())?;
+    let session = app.store.session(&id).await?.ok_or_else(unknown_session)?;
+    let SessionView { target, role, .. } = &session.view;
+    let seen = session.view.identity.same_as(identity)
+        || access::reviewed(&app.policy.current(), identity)
+            .iter()
+            .any(|(on, reviewed)| on == target && reviewed == role);
+    if seen { Ok(session) } else { Err(unknown_session()) }
 }
 
 /// The bearer token of a request (RFC 6750 section 2.1).
@@ -169,5 +229,70 @@ struct Wait {
 impl Wait {
     fn deadline(&self) -> Instant {
         Instant::now() + Duration::from_secs(self.wait.unwrap_or(0).min(LONGEST_WAIT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn described() -> Value {
+        serde_json::from_str(include_str!("../openapi.json")).expect("the description is JSON")
+    }
+
+    #[test]
+    fn the_description_lists_every_route_and_no_other() {
+        let routes = table()
+            .iter()
+            .map(|route| (route.path.to_owned(), route.method.as_str().to_lowercase()))
+            .collect::<BTreeSet<_>>();
+        let description = described();
+        let paths = description["paths"].as_object().unwrap();
+        let operations = paths
+            .iter()
+            .flat_map(|(path, methods)| {
+                methods.as_object().unwrap().keys().map(|method| (path.clone(), method.clone()))
+            })
+            .collect::<BTreeSet<_>>();
+        assert_eq!(routes, operations);
+    }
+
+    #[test]
+    fn the_documented_table_lists_every_route() {
+        let documentation = include_str!("../../api/model.rs");
+        for route in table() {
+            let last = route.path.rsplit('/').next().unwrap();
+            let named = documentation.lines().any(|line| {
+                line.starts_with("//! |")
+                    && (line.contains(route.path) || line.contains(&format!("/{last}")))
+                    && line.contains(route.method.as_str())
+            });
+            assert!(named, "{} {}", route.method, route.path);
+        }
+    }
+
+    #[test]
+    fn every_reference_of_the_description_leads_somewhere() {
+        fn references<'v>(value: &'v Value, into: &mut Vec<&'v str>) {
+            match value {
+                Value::Object(map) => {
+                    into.extend(map.get("$ref").and_then(Value::as_str));
+                    map.values().for_each(|value| references(value, into));
+                }
+                Value::Array(list) => list.iter().for_each(|value| references(value, into)),
+                _ => {}
+            }
+        }
+        let description = described();
+        let mut all = Vec::new();
+        references(&description, &mut all);
+        assert!(all.len() > 20);
+        for reference in all {
+            assert!(description.pointer(&reference[1..]).is_some(), "{reference}");
+        }
     }
 }

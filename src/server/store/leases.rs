@@ -12,6 +12,8 @@ pub(in crate::server) struct Lease {
     pub(in crate::server) name: String,
     /// The target's name.
     pub(in crate::server) target: String,
+    /// The database in which it was given its privileges.
+    pub(in crate::server) database: String,
     /// The session's id.
     pub(in crate::server) session: String,
     /// Where the administrator's URL is found (`env:NAME`, `file:PATH`).
@@ -29,6 +31,7 @@ impl Lease {
         Ok(Self {
             name: row.try_get("name")?,
             target: row.try_get("target")?,
+            database: row.try_get("database")?,
             session: row.try_get("session")?,
             admin: row.try_get("admin")?,
             owner: row.try_get("owner")?,
@@ -42,11 +45,12 @@ impl Store {
     /// Writes a lease, before its role is created.
     pub(in crate::server) async fn insert_lease(&self, lease: &Lease) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO leases (name, target, session, admin, owner, created_at, expires_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO leases (name, target, database, session, admin, owner, created_at, expires_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&lease.name)
         .bind(&lease.target)
+        .bind(&lease.database)
         .bind(&lease.session)
         .bind(&lease.admin)
         .bind(&lease.owner)

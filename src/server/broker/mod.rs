@@ -1,0 +1,301 @@
+//! The credential broker: how a session gets to its database.
+//!
+//! Owns the database roles of sessions from before they exist until they are
+//! gone. A lease is written before a role is created, so that whatever a crash
+//! leaves behind is known; the reaper drops it. Passwords never stand in SQL
+//! text, and no error that leaves this module holds an administrator's URL.
+
+mod reach;
+mod reaper;
+mod role;
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use axum::http::StatusCode;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use secrecy::SecretString;
+use sqlx::{Connection as _, PgConnection};
+
+use self::reach::{Address, connect, execute, secret};
+pub(super) use self::reaper::reap;
+use super::{
+    app::random,
+    problem::Refusal,
+    store::{Lease, Store, StoreError},
+};
+use crate::{
+    api::{CredentialKind, DatabaseAccess},
+    grant::SessionId,
+    policy::{self, CompileError, Compiled, Credential, Enforcement, Role, SecretRef, Target},
+    sql::{CATALOG_QUERY, Catalog, CatalogError},
+};
+
+/// The key of the lock under which pgate changes roles in a database, one at a time.
+const LOCK: i64 = 0x7067_6174_6502;
+
+/// Why a database role can't be made or dropped. Names the target, never a secret.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BrokerError {
+    #[error("the credential of target \"{target}\" can't be read: {why}")]
+    Secret { target: String, why: String },
+    #[error("the database of target \"{target}\" can't be reached: {why}")]
+    Unreachable { target: String, why: String },
+    #[error("the database of target \"{target}\" refuses the control plane's login: {message}")]
+    Login { target: String, message: String },
+    #[error("the administrator of target \"{target}\" may not do what is needed: {message}")]
+    Rights { target: String, message: String },
+    #[error("the database of target \"{target}\" refused: {message} (SQLSTATE {code})")]
+    Refused { target: String, code: String, message: String },
+    #[error("the database of target \"{target}\" took too long")]
+    TimedOut { target: String },
+    #[error("on target \"{target}\": {error}")]
+    Catalog { target: String, error: CatalogError },
+    #[error("on target \"{target}\": {error}")]
+    Compile { target: String, error: CompileError },
+    #[error("its sessions are still there")]
+    StillConnected,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<BrokerError> for Refusal {
+    fn from(error: BrokerError) -> Self {
+        let title = error.to_string();
+        let (code, hint) = match error {
+            BrokerError::Store(error) => return error.into(),
+            BrokerError::Secret { .. } => (
+                "target_misconfigured",
+                "whoever runs the control plane must set the variable or file that the policy names",
+            ),
+            BrokerError::Unreachable { .. } | BrokerError::TimedOut { .. } => {
+                ("target_unreachable", "try again; if it stays, ask whoever runs the database")
+            }
+            BrokerError::Login { .. } => (
+                "target_login",
+                "whoever runs the control plane must check the target's administrator URL",
+            ),
+            BrokerError::Rights { .. } => (
+                "target_rights",
+                "the administrator needs CREATEROLE and, for what it grants, ownership or GRANT OPTION",
+            ),
+            BrokerError::Compile { .. } => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                return Self::new(status, "policy_misfit", title)
+                    .hint("whoever writes the policy must choose masks that fit these columns");
+            }
+            BrokerError::Refused { .. }
+            | BrokerError::Catalog { .. }
+            | BrokerError::StillConnected => {
+                ("target_refused", "ask whoever runs the control plane to read its log")
+            }
+        };
+        tracing::error!(error = title, "no database credential");
+        Self::unavailable(code, title).hint(hint)
+    }
+}
+
+/// The broker's own memory; what must survive it is in the store.
+#[derive(Debug)]
+pub(super) struct Broker {
+    /// What `file:` secrets are relative to.
+    folder: PathBuf,
+    /// Written on every role that this control plane makes, so that it never
+    /// drops another one's.
+    mark: String,
+    /// What was installed since the start: (target, privilege role, catalog fingerprint).
+    installed: Mutex<HashSet<(String, String, String)>>,
+    /// The privilege role that sessions got last: by (target, role), with the policy version.
+    current: Mutex<HashMap<(String, String), (String, String)>>,
+}
+
+/// A session that needs a database role.
+pub(super) struct Opening<'a> {
+    pub(super) session: &'a SessionId,
+    pub(super) target: &'a Target,
+    pub(super) role: &'a Role,
+    /// SHA-256 of the role's document.
+    pub(super) version: &'a str,
+    pub(super) expires_at: Timestamp,
+    pub(super) now: Timestamp,
+}
+
+impl Broker {
+    pub(super) fn new(folder: PathBuf, key_id: &str) -> Self {
+        Self {
+            folder,
+            mark: format!("pgate {key_id}"),
+            installed: Mutex::default(),
+            current: Mutex::default(),
+        }
+    }
+
+    /// Gets a session its way to the database.
+    pub(super) async fn open(
+        &self,
+        store: &Store,
+        opening: &Opening<'_>,
+    ) -> Result<DatabaseAccess, Refusal> {
+        let target = opening.target;
+        let address = Address::of(target, &self.folder)?;
+        let (user, password, credential) = match &target.credential {
+            Credential::Static { user, password } => {
+                let password = secret(&target.name, password, &self.folder)?;
+                (user.clone(), password, CredentialKind::Static)
+            }
+            Credential::Ephemeral { admin_url } => {
+                let (user, password) = self.create(store, opening, admin_url).await?;
+                (user, password, CredentialKind::Ephemeral)
+            }
+        };
+        Ok(DatabaseAccess {
+            host: address.host,
+            port: address.port,
+            database: address.database,
+            user,
+            password,
+            sslmode: address.sslmode,
+            ca_pem: address.ca_pem,
+            credential,
+        })
+    }
+
+    async fn create(
+        &self,
+        store: &Store,
+        opening: &Opening<'_>,
+        admin_url: &SecretRef,
+    ) -> Result<(String, SecretString), Refusal> {
+        let Opening { session, target, role, .. } = opening;
+        let name = role::name(session);
+        let password = SecretString::from(URL_SAFE_NO_PAD.encode(random::<32>()?));
+        let salt = random::<16>()?;
+        let mut connection = connect(target, admin_url, &self.folder).await?;
+        let lease = Lease {
+            name: name.clone(),
+            target: target.name.clone(),
+            database: reach::database(&target.url),
+            session: session.as_str().to_owned(),
+            admin: reach::reference(admin_url),
+            owner: role.owner.clone(),
+            created_at: opening.now,
+            expires_at: opening.expires_at,
+        };
+        store.insert_lease(&lease).await?;
+        let new = role::NewRole {
+            name: &name,
+            verifier: crate::wire::scram::verifier(
+                secrecy::ExposeSecret::expose_secret(&password),
+                &salt,
+                4096,
+            ),
+            valid_until: opening.expires_at,
+            mark: &self.mark,
+            role,
+        };
+        let created = self.create_within(store, &mut connection, opening, &new).await;
+        // A dropped connection is as good as a closed one.
+        let _ = connection.close().await;
+        created?;
+        tracing::info!(%session, target = target.name, name, "database role created");
+        Ok((name, password))
+    }
+
+    /// Installs the privilege role where that is needed and creates the session's
+    /// role, both or neither.
+    async fn create_within(
+        &self,
+        store: &Store,
+        connection: &mut PgConnection,
+        opening: &Opening<'_>,
+        new: &role::NewRole<'_>,
+    ) -> Result<(), BrokerError> {
+        let target = &opening.target.name;
+        let failed = |error| reach::told(target, error);
+        let mut transaction = connection.begin().await.map_err(failed)?;
+        role::lock(&mut transaction).await.map_err(failed)?;
+        let document = sqlx::query_scalar::<_, String>(CATALOG_QUERY)
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let (compiled, fingerprint) = compile(opening, document).await?;
+        let privilege_role = compiled.privilege_role().to_owned();
+        store.note_privilege_role(target, &privilege_role).await?;
+        let installed = (target.clone(), privilege_role.clone(), fingerprint);
+        if !self.is_installed(&installed)
+            || !role::exists(&mut transaction, &privilege_role).await.map_err(failed)?
+        {
+            for sql in compiled.install_sql(&privilege_role) {
+                execute(&mut transaction, sql).await.map_err(failed)?;
+            }
+        }
+        for sql in new.statements(&compiled) {
+            execute(&mut transaction, sql).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)?;
+        self.remember(installed, opening);
+        Ok(())
+    }
+
+    fn is_installed(&self, what: &(String, String, String)) -> bool {
+        self.installed.lock().unwrap_or_else(PoisonError::into_inner).contains(what)
+    }
+
+    fn remember(&self, installed: (String, String, String), opening: &Opening<'_>) {
+        let key = (opening.target.name.clone(), opening.role.name.clone());
+        let value = (opening.version.to_owned(), installed.1.clone());
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value);
+        let mut all = self.installed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|other| (&other.0, &other.1) != (&installed.0, &installed.1));
+        all.insert(installed);
+    }
+
+    /// Drops a session's role, its connections first. Nothing to do where it is gone.
+    pub(super) async fn drop_role(&self, store: &Store, lease: &Lease) -> Result<(), BrokerError> {
+        let admin = reach::parse_reference(&lease.admin).ok_or_else(|| BrokerError::Secret {
+            target: lease.target.clone(),
+            why: "the lease names none".to_owned(),
+        })?;
+        let mut connection =
+            reach::connect_as(&lease.target, &admin, &self.folder, &lease.database).await?;
+        let dropped =
+            role::drop(&mut connection, &lease.target, &lease.name, lease.owner.as_deref()).await;
+        let _ = connection.close().await;
+        dropped?;
+        store.lease_dropped(lease, Timestamp::now()).await?;
+        tracing::info!(
+            session = lease.session,
+            target = lease.target,
+            name = lease.name,
+            "database role dropped"
+        );
+        Ok(())
+    }
+}
+
+async fn compile(
+    opening: &Opening<'_>,
+    document: String,
+) -> Result<(Compiled, String), BrokerError> {
+    let target = opening.target.name.clone();
+    let role = opening.role.clone();
+    let work = move || {
+        let catalog = Catalog::from_json(&document)
+            .map_err(|error| BrokerError::Catalog { target: target.clone(), error })?;
+        let compiled = policy::compile(&role, &catalog, Enforcement::Ephemeral)
+            .map_err(|error| BrokerError::Compile { target, error })?;
+        Ok((compiled, catalog.fingerprint()))
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(_) => Err(BrokerError::Refused {
+            target: opening.target.name.clone(),
+            code: "XX000".to_owned(),
+            message: "its catalog could not be compiled against".to_owned(),
+        }),
+    }
+}

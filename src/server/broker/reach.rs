@@ -1,0 +1,272 @@
+//! Reaching a target's database as its administrator: secrets, addresses,
+//! connections, and what may be told of an error.
+
+use std::{path::Path, time::Duration};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::BrokerError;
+use crate::{
+    policy::{SecretRef, Target},
+    server::config::on_loopback,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Milliseconds that one statement of the broker may take.
+const STATEMENT_TIMEOUT: &str = "30000";
+/// Milliseconds that one statement of the broker may wait for a lock.
+const LOCK_TIMEOUT: &str = "10000";
+const LARGEST_SECRET: u64 = 64 * 1024;
+
+/// A target's address as a session's proxy needs it.
+pub(super) struct Address {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) database: String,
+    pub(super) sslmode: String,
+    pub(super) ca_pem: Option<String>,
+}
+
+impl Address {
+    pub(super) fn of(target: &Target, folder: &Path) -> Result<Self, BrokerError> {
+        let broken = |why: String| BrokerError::Secret { target: target.name.clone(), why };
+        let url = &target.url;
+        let query = |name: &str| {
+            url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        };
+        let ca_pem = match query("sslrootcert") {
+            Some(path) => Some(
+                std::fs::read_to_string(folder.join(path))
+                    .map_err(|error| broken(format!("sslrootcert: {error}")))?,
+            ),
+            None => None,
+        };
+        let host = url.host_str().ok_or_else(|| broken("its URL has no host".to_owned()))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        Ok(Self {
+            host: percent(host),
+            port: url.port().unwrap_or(5432),
+            database: database(url),
+            // Nothing that leaves this machine goes unencrypted unless the policy says so.
+            sslmode: query("sslmode").unwrap_or_else(|| {
+                let local = is_local(url);
+                if local { "disable" } else { "verify-full" }.to_owned()
+            }),
+            ca_pem,
+        })
+    }
+}
+
+fn percent(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+pub(super) fn database(url: &Url) -> String {
+    percent(url.path().trim_start_matches('/'))
+}
+
+/// Whether a URL of a scheme that the URL standard doesn't know points to this machine.
+fn is_local(url: &Url) -> bool {
+    on_loopback(url)
+        || url.host_str().is_none_or(|host| {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host.is_empty()
+                || host == "localhost"
+                || host.starts_with("%2F")
+                || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        })
+}
+
+/// Where a secret is, as a text that the store may hold.
+pub(super) fn reference(secret: &SecretRef) -> String {
+    match secret {
+        SecretRef::Env(name) => format!("env:{name}"),
+        SecretRef::File(path) => format!("file:{}", path.display()),
+    }
+}
+
+/// The opposite of [`reference`].
+pub(super) fn parse_reference(text: &str) -> Option<SecretRef> {
+    match text.split_once(':')? {
+        ("env", name) => Some(SecretRef::Env(name.to_owned())),
+        ("file", path) => Some(SecretRef::File(path.into())),
+        _ => None,
+    }
+}
+
+/// Reads a secret.
+pub(super) fn secret(
+    target: &str,
+    reference: &SecretRef,
+    folder: &Path,
+) -> Result<SecretString, BrokerError> {
+    let broken = |why: String| BrokerError::Secret { target: target.to_owned(), why };
+    match reference {
+        SecretRef::Env(name) => match std::env::var(name) {
+            Ok(value) if !value.is_empty() => Ok(SecretString::from(value)),
+            _ => Err(broken(format!("the environment variable {name} is not set"))),
+        },
+        SecretRef::File(path) => {
+            let path = folder.join(path);
+            let failed = |error: std::io::Error| broken(format!("{}: {error}", path.display()));
+            if std::fs::metadata(&path).map_err(failed)?.len() > LARGEST_SECRET {
+                return Err(broken(format!("{} is too large", path.display())));
+            }
+            let text = Zeroizing::new(std::fs::read_to_string(&path).map_err(failed)?);
+            Ok(SecretString::from(text.trim_end_matches(['\n', '\r']).to_owned()))
+        }
+    }
+}
+
+/// Connects to a target's database as its administrator.
+pub(super) async fn connect(
+    target: &Target,
+    admin_url: &SecretRef,
+    folder: &Path,
+) -> Result<PgConnection, BrokerError> {
+    connect_as(&target.name, admin_url, folder, &database(&target.url)).await
+}
+
+/// The same by the target's name and database.
+pub(super) async fn connect_as(
+    target: &str,
+    admin_url: &SecretRef,
+    folder: &Path,
+    database: &str,
+) -> Result<PgConnection, BrokerError> {
+    let url = secret(target, admin_url, folder)?;
+    let bad_url = || BrokerError::Secret {
+        target: target.to_owned(),
+        why: "it is not a PostgreSQL URL (postgres://user:password@host:port/database)".to_owned(),
+    };
+    let parsed = Url::parse(url.expose_secret()).map_err(|_| bad_url())?;
+    if !matches!(parsed.scheme(), "postgres" | "postgresql") {
+        return Err(bad_url());
+    }
+    let mut options = url
+        .expose_secret()
+        .parse::<PgConnectOptions>()
+        .map_err(|_| bad_url())?
+        // Roles are given their privileges where sessions will be.
+        .database(database)
+        .application_name("pgate broker")
+        .options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)])
+        .disable_statement_logging();
+    if !parsed.query_pairs().any(|(key, _)| key == "sslmode" || key == "ssl-mode") {
+        options = options.ssl_mode(if is_local(&parsed) {
+            PgSslMode::Prefer
+        } else {
+            PgSslMode::VerifyFull
+        });
+    }
+    let connecting = PgConnection::connect_with(&options);
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(connected) => connected.map_err(|error| told(target, error)),
+        Err(_) => Err(BrokerError::TimedOut { target: target.to_owned() }),
+    }
+}
+
+/// Runs one statement, whose parts were quoted where it was made.
+pub(super) async fn execute(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
+}
+
+/// What may be told of an error: PostgreSQL's own message, never an address or
+/// a credential.
+pub(super) fn told(target: &str, error: sqlx::Error) -> BrokerError {
+    let target = target.to_owned();
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default().into_owned();
+            let message = error.message().to_owned();
+            match code.as_str() {
+                "57014" | "55P03" => BrokerError::TimedOut { target },
+                "42501" => BrokerError::Rights { target, message },
+                "57P03" | "53300" | "57P01" => BrokerError::Unreachable { target, why: message },
+                code if code.starts_with("28") || code == "3D000" => {
+                    BrokerError::Login { target, message }
+                }
+                _ => BrokerError::Refused { target, code, message },
+            }
+        }
+        sqlx::Error::Io(error) => {
+            BrokerError::Unreachable { target, why: error.kind().to_string() }
+        }
+        sqlx::Error::Tls(_) => {
+            let why = "its TLS certificate isn't accepted, or it speaks no TLS".to_owned();
+            BrokerError::Unreachable { target, why }
+        }
+        _ => BrokerError::Unreachable { target, why: "the connection broke off".to_owned() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Credential;
+
+    fn target(url: &str) -> Target {
+        Target {
+            name: "prod-db".into(),
+            url: url.parse().unwrap(),
+            credential: Credential::Static {
+                user: "app".into(),
+                password: SecretRef::Env("NO_SUCH_VARIABLE".into()),
+            },
+        }
+    }
+
+    #[test]
+    fn what_leaves_the_machine_is_verified_unless_the_policy_says_otherwise() {
+        let cases = [
+            ("postgres://db.internal/shop", "db.internal", 5432, "verify-full"),
+            ("postgres://db.internal:6432/shop?sslmode=require", "db.internal", 6432, "require"),
+            ("postgres://127.0.0.1:5433/shop", "127.0.0.1", 5433, "disable"),
+            ("postgres://localhost/shop", "localhost", 5432, "disable"),
+            ("postgres://[::1]:5433/shop", "::1", 5433, "disable"),
+            ("postgres://localhost.evil.com/shop", "localhost.evil.com", 5432, "verify-full"),
+        ];
+        for (url, host, port, sslmode) in cases {
+            let address = Address::of(&target(url), Path::new("/nowhere")).unwrap();
+            assert_eq!(
+                (address.host.as_str(), address.port, address.sslmode.as_str()),
+                (host, port, sslmode),
+                "{url}"
+            );
+            assert_eq!(address.database, "shop");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_or_misconfigured_target_is_told_without_its_password() {
+        let folder = tempfile::tempdir().unwrap();
+        // A port that nothing listens on, since it has just been given back.
+        let port = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let cases = [
+            (format!("postgres://admin:hunter2@127.0.0.1:{port}/shop"), "can't be reached"),
+            ("postgres://admin:hunter2@[::1/shop".to_owned(), "not a PostgreSQL URL"),
+            ("mysql://admin:hunter2@127.0.0.1/shop".to_owned(), "not a PostgreSQL URL"),
+            ("hunter2".to_owned(), "not a PostgreSQL URL"),
+        ];
+        for (url, expected) in cases {
+            std::fs::write(folder.path().join("admin"), format!("{url}\n")).unwrap();
+            let file = SecretRef::File("admin".into());
+            let error =
+                connect(&target("postgres://h/shop"), &file, folder.path()).await.unwrap_err();
+            let error = format!("{error} {error:?}");
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+        }
+        let unset = SecretRef::Env("PGATE_NO_SUCH_VARIABLE".into());
+        let error = connect(&target("postgres://h/shop"), &unset, folder.path()).await.unwrap_err();
+        assert!(error.to_string().contains("PGATE_NO_SUCH_VARIABLE is not set"), "{error}");
+    }
+}

@@ -1,0 +1,163 @@
+//! The SQL of a session's role: made, and taken away with everything it holds.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::{Instant, sleep};
+
+use super::{BrokerError, LOCK, reach};
+use crate::{
+    grant::SessionId,
+    policy::{Compiled, Role},
+    sql::{quote_identifier, quote_literal},
+};
+
+/// What the names of session roles begin with.
+pub(super) const PREFIX: &str = "pgate_s_";
+
+/// Connections beyond the role's own limit, for the proxy itself.
+const OWN_CONNECTIONS: u32 = 2;
+/// How long a role's connections may take to end once they are told to.
+const LAST_CONNECTIONS: Duration = Duration::from_secs(5);
+
+/// The name of a session's role.
+pub(super) fn name(session: &SessionId) -> String {
+    let id = session.as_str();
+    format!("{PREFIX}{}", id.split_once('_').map_or(id, |(_, digits)| digits))
+}
+
+/// A session's role that is to be created.
+pub(super) struct NewRole<'a> {
+    pub(super) name: &'a str,
+    /// The SCRAM verifier of its password.
+    pub(super) verifier: String,
+    pub(super) valid_until: Timestamp,
+    pub(super) mark: &'a str,
+    pub(super) role: &'a Role,
+}
+
+impl NewRole<'_> {
+    /// The statements that create it, as a member of the privilege role.
+    pub(super) fn statements(&self, compiled: &Compiled) -> Vec<String> {
+        let name = quote_identifier(self.name);
+        let limit = self.role.limits.connections.map_or(String::new(), |connections| {
+            format!(" CONNECTION LIMIT {}", connections.saturating_add(OWN_CONNECTIONS).min(10_000))
+        });
+        let mut sql = vec![format!(
+            "CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE INHERIT \
+             PASSWORD {} VALID UNTIL {}{limit} IN ROLE {}",
+            quote_literal(&self.verifier),
+            quote_literal(&self.valid_until.to_string()),
+            quote_identifier(compiled.privilege_role()),
+        )];
+        let mut set = |setting: &str| sql.push(format!("ALTER ROLE {name} SET {setting}"));
+        if let Some(ms) = self.role.limits.statement_timeout_ms {
+            set(&format!("statement_timeout = {}", ms.min(i32::MAX.unsigned_abs().into())));
+        }
+        if !self.role.search_path.is_empty() {
+            let path = self.role.search_path.iter().map(|schema| quote_identifier(schema));
+            set(&format!("search_path = {}", path.collect::<Vec<_>>().join(", ")));
+        }
+        if !compiled.writes() {
+            set("default_transaction_read_only = on");
+        }
+        if let (true, Some(owner)) = (compiled.writes(), compiled.owner()) {
+            set(&format!("role = {}", quote_literal(owner)));
+        }
+        sql.push(format!("COMMENT ON ROLE {name} IS {}", quote_literal(self.mark)));
+        sql
+    }
+}
+
+/// Waits for the lock under which roles are changed; held until the transaction ends.
+pub(super) async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_catalog.pg_advisory_xact_lock($1)")
+        .bind(LOCK)
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+pub(super) async fn exists(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)")
+        .bind(name)
+        .fetch_one(connection)
+        .await
+}
+
+/// Drops a session's role: no new logins, its connections ended, what it owns
+/// handed to `owner` or dropped, then the role itself.
+pub(super) async fn drop(
+    connection: &mut PgConnection,
+    target: &str,
+    name: &str,
+    owner: Option<&str>,
+) -> Result<(), BrokerError> {
+    let failed = |error| reach::told(target, error);
+    if !exists(connection, name).await.map_err(failed)? {
+        return Ok(());
+    }
+    let role = quote_identifier(name);
+    let run = async |connection: &mut PgConnection, sql: String| {
+        reach::execute(connection, sql).await.map_err(failed)
+    };
+    run(connection, format!("ALTER ROLE {role} NOLOGIN")).await?;
+    become_member(connection, &role).await.map_err(failed)?;
+    end_connections(connection, target, name).await?;
+
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    lock(&mut transaction).await.map_err(failed)?;
+    if let Some(owner) = owner {
+        let owner = quote_identifier(owner);
+        run(&mut transaction, format!("REASSIGN OWNED BY {role} TO {owner}")).await?;
+    }
+    run(&mut transaction, format!("DROP OWNED BY {role}")).await?;
+    run(&mut transaction, format!("DROP ROLE IF EXISTS {role}")).await?;
+    transaction.commit().await.map_err(failed)
+}
+
+/// An administrator that is no superuser must be a member of a role to end its
+/// connections and to take what it owns; since PostgreSQL 16 also with its rights
+/// inherited, which having made the role doesn't give.
+pub(super) async fn become_member(
+    connection: &mut PgConnection,
+    role: &str,
+) -> Result<(), sqlx::Error> {
+    let (superuser, version) = sqlx::query_as::<_, (bool, i32)>(
+        "SELECT rolsuper, pg_catalog.current_setting('server_version_num')::pg_catalog.int4
+         FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if superuser {
+        return Ok(());
+    }
+    let options = if version >= 160_000 { " WITH INHERIT TRUE, SET TRUE" } else { "" };
+    reach::execute(connection, format!("GRANT {role} TO CURRENT_USER{options}")).await
+}
+
+async fn end_connections(
+    connection: &mut PgConnection,
+    target: &str,
+    name: &str,
+) -> Result<(), BrokerError> {
+    let deadline = Instant::now() + LAST_CONNECTIONS;
+    loop {
+        let ended = sqlx::query_scalar::<_, i64>(
+            "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid))
+             FROM pg_catalog.pg_stat_activity WHERE usename = $1",
+        )
+        .bind(name)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|error| reach::told(target, error))?;
+        if ended == 0 {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(BrokerError::StillConnected);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
