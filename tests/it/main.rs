@@ -12,4 +12,5 @@ mod layers;
 mod log;
 mod privileges;
 mod shop;
+mod stage;
 mod workflows;

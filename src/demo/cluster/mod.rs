@@ -18,7 +18,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -32,6 +32,7 @@ use tokio::io::AsyncWriteExt as _;
 pub use binaries::{BIN_VARIABLE, Binaries, Wanted, install_advice};
 
 const SUPERVISOR: &str = include_str!("supervise.sh");
+const PREFIX: &str = "pgate-cluster-";
 const SUPERUSER: &str = "postgres";
 /// How often a start is tried again when another process took the port first.
 const ATTEMPTS: u32 = 4;
@@ -221,13 +222,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         drop(self.supervisor.stdin.take());
-        let start = Instant::now();
-        while let Ok(None) = self.supervisor.try_wait() {
-            if start.elapsed() > PATIENCE {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        super::wait_for(&mut self.supervisor, PATIENCE);
     }
 }
 
@@ -359,17 +354,16 @@ fn unprivileged_user() -> Option<User> {
         .find_map(|name| Some(User { uid: ask("-u", name)?, gid: ask("-g", name)? }))
 }
 
-/// A folder for the server's eyes only, somewhere that it can reach and short
-/// enough for the path of a Unix socket (104 bytes on macOS, 108 on Linux).
+/// A folder for the server's eyes only, somewhere that it can reach.
 fn private_folder(runner: Option<User>) -> io::Result<TempDir> {
-    let wanted = env::temp_dir();
-    let reachable = runner.is_none()
-        || wanted.ancestors().all(|folder| {
-            fs::metadata(folder).is_ok_and(|entry| entry.permissions().mode() & 0o001 != 0)
-        });
-    let short = wanted.as_os_str().len() <= 60;
-    let parent = if reachable && short { wanted } else { PathBuf::from("/tmp") };
-    tempfile::Builder::new().prefix("pgate-cluster-").tempdir_in(parent)
+    let open = |folder: &Path| {
+        fs::metadata(folder).is_ok_and(|entry| entry.permissions().mode() & 0o001 != 0)
+    };
+    if runner.is_none() || env::temp_dir().ancestors().all(open) {
+        super::private_folder(PREFIX)
+    } else {
+        tempfile::Builder::new().prefix(PREFIX).tempdir_in("/tmp")
+    }
 }
 
 /// A new file for its owner only.
