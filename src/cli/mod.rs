@@ -11,6 +11,7 @@ mod approve;
 mod completions;
 mod context;
 mod credentials;
+mod demo;
 mod deny;
 mod doctor;
 mod failure;
@@ -110,6 +111,7 @@ enum Command {
     Replay(replay::Args),
     Log(log::Args),
     Serve(serve::Args),
+    Demo(demo::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -130,6 +132,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Replay(args) => replay::run(args, context).await,
         Command::Log(args) => log::run(args, context).await,
         Command::Serve(args) => serve::run(args, context).await,
+        Command::Demo(args) => demo::run(args, context).await,
         Command::Completions(args) => completions::run(args, context),
         Command::Man(args) => man::run(args, context),
     }

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod issuer;
 pub mod shop;
 pub mod stage;
+pub mod walk;
 
 use std::{
     env, io,

@@ -4,6 +4,7 @@
 mod cli;
 mod cluster;
 mod documentation;
+mod end_to_end;
 mod generated;
 mod harness;
 mod installer;
