@@ -11,7 +11,9 @@ mod catalog;
 mod facts;
 mod parse;
 mod prescan;
+mod pretty;
 mod quote;
+mod splice;
 mod stack;
 mod walk;
 
@@ -27,7 +29,9 @@ pub use facts::{
     TransactionControl, TypeUse,
 };
 pub use parse::AnalysisError;
+pub use pretty::pretty;
 pub use quote::{quote_identifier, quote_literal};
+pub use splice::{SpliceError, Spliced, splice};
 pub use stack::on_large_stack;
 
 #[cfg(test)]

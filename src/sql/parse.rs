@@ -124,7 +124,8 @@ impl Tokens {
         next
     }
 
-    fn after_identifier(&self, index: usize) -> usize {
+    /// The index after an identifier or keyword that stands at `index`, with its UESCAPE.
+    pub(super) fn after_identifier(&self, index: usize) -> usize {
         let escaped =
             self.kind(index) == Some(Token::Uident) && self.kind(index + 1) == Some(Token::Uescape);
         if escaped { index + 3 } else { index + 1 }

@@ -16,6 +16,12 @@ const MAX_CHAIN: usize = 20_000;
 
 /// Refuses what the parser must not see.
 pub(super) fn check(text: &str) -> Result<(), AnalysisError> {
+    operators(text).map(|_| ())
+}
+
+/// How many operators and words like them a text has: an upper bound of how deep
+/// chains of them make its tree. Refuses what the parser must not see.
+pub(super) fn operators(text: &str) -> Result<usize, AnalysisError> {
     if text.len() > MAX_BYTES {
         return Err(AnalysisError::TooLong { bytes: text.len(), limit: MAX_BYTES });
     }
@@ -55,7 +61,7 @@ pub(super) fn check(text: &str) -> Result<(), AnalysisError> {
             return Err(AnalysisError::TooManyOperators { limit: MAX_CHAIN });
         }
     }
-    Ok(())
+    Ok(chain)
 }
 
 /// Whether a word may make the tree deeper.

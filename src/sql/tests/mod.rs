@@ -1,8 +1,14 @@
 //! SQL against one small catalog: tables of statements with what they do.
 
+mod bounds;
+mod second_reader;
+
 use serde::Deserialize;
 
-use super::{Access, Catalog, Facts, Resolution, Statement, analyse, on_large_stack};
+use super::{
+    Access, Catalog, Facts, Resolution, ScanReplacement, SpliceError, Spliced, Statement, analyse,
+    on_large_stack, splice,
+};
 
 /// The catalog that every case is read against.
 pub(super) fn catalog() -> Catalog {
@@ -79,6 +85,69 @@ fn columns_mean_what_the_table_says() {
         }
         Err(error) => format!("error: {error}"),
     });
+}
+
+/// What psql sends for `\d`, `\dt+`, `\df` and its other commands.
+#[test]
+fn nothing_that_psql_asks_is_unclassified() {
+    for text in include_str!("psql.sql").split_inclusive(";\n") {
+        for statement in read(text).unwrap() {
+            assert_eq!(statement.facts.unclassified, Vec::<String>::new(), "{text}");
+            assert_eq!(statement.facts.kind, super::StatementKind::Select, "{text}");
+        }
+    }
+}
+
+#[test]
+fn scans_are_replaced_where_they_stand() {
+    check(include_str!("splice.toml"), |text| match masked(text) {
+        Ok(spliced) => spliced.text,
+        Err(error) => format!("error: {error}"),
+    });
+}
+
+/// A text with every scan of shop.customers replaced.
+fn masked(text: &str) -> Result<Spliced, SpliceError> {
+    let catalog = catalog();
+    let customers = catalog.relation_named("shop", "customers").unwrap().oid;
+    on_large_stack(|| {
+        let statements = analyse(text, &catalog)?;
+        let replacements = statements
+            .iter()
+            .map(|statement| {
+                let uses = statement.facts.relations.iter().enumerate();
+                uses.filter(|(_, used)| used.access == Access::Scan)
+                    .filter(|(_, used)| used.resolution == Resolution::Relation(customers))
+                    .map(|(relation, _)| ScanReplacement {
+                        relation,
+                        select: "SELECT masked FROM shop.customers".into(),
+                    })
+                    .collect()
+            })
+            .collect::<Vec<_>>();
+        splice(text, &catalog, &replacements, &statements)
+    })
+}
+
+#[test]
+fn places_in_the_new_text_lead_back_to_the_old_one() {
+    let text = "SELECT 'ä€😀', id FROM customers WHERE nosuch = 1; SELECT shop.customers.id, x FROM customers";
+    let spliced = masked(text).unwrap();
+    let place = |text: &str, word: &str| text[..text.find(word).unwrap()].chars().count() + 1;
+    for word in ["SELECT", "id", "FROM", "WHERE", "nosuch", "; SELECT", ", x"] {
+        assert_eq!(
+            spliced.original_position(place(&spliced.text, word)),
+            place(text, word),
+            "{word} in {}",
+            spliced.text
+        );
+    }
+    let inside = place(&spliced.text, "masked");
+    assert_eq!(spliced.original_position(inside), place(text, "customers WHERE"));
+    assert_eq!(
+        spliced.original_position(spliced.text.chars().count() + 1),
+        text.chars().count() + 1
+    );
 }
 
 /// What a relation use means, as `schema.name`, or `?name` for unknown.

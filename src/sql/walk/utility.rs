@@ -145,6 +145,8 @@ impl Walk<'_> {
                 walk.scopes[walk.scope].items.push(item);
                 let columns = strings(attlist);
                 if !*is_from {
+                    // COPY reads a table without its children.
+                    walk.facts.relations[at].only = true;
                     if columns.is_empty() {
                         walk.column_named(Vec::new(), true, relation.location);
                     }

@@ -1,0 +1,86 @@
+//! What is too long, too deep or too broken: a clear error or the right answer,
+//! in bounded time, and never an abort.
+
+use std::time::{Duration, Instant};
+
+use super::super::AnalysisError;
+use super::{masked, read};
+
+// How deep a chain may be before PostgreSQL's parser says that its stack is full
+// depends on how it was compiled: over 3,000 terms optimised, some hundreds not.
+
+/// Longer than any of these takes on a slow, busy machine without optimisation.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn large_and_deep_statements_are_answered() {
+    let nest = |open: &str, middle: &str, close: &str, times: usize| {
+        format!("{}{middle}{}", open.repeat(times), close.repeat(times))
+    };
+    let list = (0..100_000).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let unions = vec!["SELECT id FROM ok"; 90].join(" UNION ");
+    let joins = format!("SELECT 1 FROM ok{}", " JOIN ok USING (id)".repeat(60));
+    let read_well = [
+        ("terms", format!("SELECT 1{}", "+1".repeat(500))),
+        ("list", format!("SELECT * FROM customers WHERE id IN ({list})")),
+        ("unions", unions),
+        ("joins", joins),
+        ("sub-selects", nest("SELECT (", "SELECT 1", ")", 50)),
+        ("conditions", format!("SELECT 1 WHERE {}", vec!["1 = 1"; 5_000].join(" AND "))),
+        ("comments", format!("SELECT {} 1", nest("/*", "", "*/", 900))),
+        ("text", format!("SELECT '{}'", "x".repeat(1_000_000))),
+    ];
+    for (what, text) in &read_well {
+        let start = Instant::now();
+        read(text).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(start.elapsed() < PATIENCE, "{what} took {:?}", start.elapsed());
+    }
+    let refused = [
+        ("terms", format!("SELECT 1{}", "+1".repeat(33_000))),
+        ("fewer terms", format!("SELECT 1{}", "+1".repeat(15_000))),
+        ("conditions", format!("SELECT 1 WHERE {}", vec!["1 = 1"; 100_000].join(" AND "))),
+        ("comments", format!("SELECT {} 1", nest("/*", "", "*/", 50_000))),
+        ("brackets", format!("SELECT {}", nest("(", "1", ")", 100_000))),
+        ("rows", format!("SELECT {}", nest("ARRAY[", "1", "]", 100_000))),
+        ("signs", format!("SELECT {}1", "- ".repeat(100_000))),
+        ("nots", format!("SELECT {}true", "NOT ".repeat(100_000))),
+        ("casts", format!("SELECT 1{}", "::int".repeat(100_000))),
+        ("calls", format!("SELECT {}", nest("abs(", "1", ")", 100_000))),
+        ("subscripts", format!("SELECT a{}", "[1]".repeat(100_000))),
+        ("cases", format!("SELECT {}", nest("CASE WHEN ", "true", " THEN 1 END", 30_000))),
+        ("sub-selects", nest("SELECT (", "SELECT 1", ")", 30_000)),
+        ("unions", vec!["SELECT 1"; 50_000].join(" UNION ")),
+        ("froms", nest("SELECT * FROM (", "SELECT 1", ") x", 30_000)),
+        ("length", format!("SELECT '{}'", "x".repeat(1 << 20))),
+        ("NUL", "SELECT '\0'".into()),
+        ("nonsense", "(((((((((((((((".into()),
+        ("open string", "SELECT 'a".into()),
+        ("open comment", "SELECT /* a".into()),
+        ("open dollar", "SELECT $a$ b".into()),
+    ];
+    for (what, text) in &refused {
+        let start = Instant::now();
+        let error = read(text).expect_err(what);
+        assert!(start.elapsed() < PATIENCE, "{what} took {:?}", start.elapsed());
+        assert!(!matches!(error, AnalysisError::Internal(_)), "{what}: {error}");
+    }
+}
+
+#[test]
+fn a_large_statement_can_be_masked() {
+    let list = (0..20_000).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let text = format!("SELECT * FROM customers WHERE id IN ({list})");
+    assert!(masked(&text).unwrap().text.contains("masked"));
+    let text = format!("SELECT 1{} FROM customers", "+1".repeat(300));
+    assert!(masked(&text).unwrap().text.contains("masked"));
+}
+
+#[test]
+fn cut_off_statements_are_never_more_than_an_error() {
+    let text = "WITH a AS (SELECT U&\"c\\0075s\" FROM \"customers\" /* b */ WHERE n = 'it''s' -- c\n) \
+                COPY (SELECT $t$x$t$, E'\\'' FROM ONLY (a)) TO STDOUT; TABLE ok";
+    for (end, _) in text.char_indices() {
+        let _ = read(&text[..end]);
+        let _ = masked(&text[end..]);
+    }
+}
