@@ -5,10 +5,26 @@
 //! demands one as an argument, and only this file can make one. It refuses to
 //! know about sockets or messages.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
 
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::{
+    drift::Drift,
+    ruling::{Decided, Ruling, builtin},
+    spool::{Spool, SpoolError},
+};
 use crate::{
-    journal::{Parameter, Protocol, Record},
+    journal::{ConnectionStart, Parameter, Protocol, Record, StatementRecord},
+    policy::{Denied, Role, Verdict},
     sql::{AttributeNumber, Oid},
 };
 
@@ -156,16 +172,24 @@ pub struct ConnectionRequest {
     /// `unix` or `tcp`.
     pub transport: &'static str,
     /// The startup parameters that the client sent.
-    pub parameters: std::collections::BTreeMap<String, String>,
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// Leave to open one upstream connection, made by admission alone.
+///
+/// It counts against the role's limit for as long as it lives.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     connection: u32,
+    _counted: Option<OwnedSemaphorePermit>,
 }
 
 impl ConnectionPermit {
+    /// For pgate's own questions to the database; it counts against no limit.
+    pub(super) fn own() -> Self {
+        Self { connection: 0, _counted: None }
+    }
+
     /// The connection's number within the session, from 1; 0 for pgate's own.
     pub fn connection(&self) -> u32 {
         self.connection
@@ -180,33 +204,217 @@ pub struct Unrecorded(pub String);
 /// Decides and records, for every connection of one session.
 #[derive(Debug)]
 pub struct Admission {
-    next: std::sync::atomic::AtomicU64,
+    role: Arc<Role>,
+    expires_at: Timestamp,
+    drift: Drift,
+    spool: Arc<Spool>,
+    statements: AtomicU64,
+    connections: AtomicU32,
+    room: Option<Arc<Semaphore>>,
+    failed: watch::Sender<Option<String>>,
 }
 
 impl Admission {
+    /// Admission under `role` until `expires_at`, with the catalog that `drift`
+    /// keeps and the log in `spool`.
+    pub fn new(role: Arc<Role>, expires_at: Timestamp, drift: Drift, spool: Arc<Spool>) -> Self {
+        let room = role.limits.connections.map(|limit| {
+            let limit = usize::try_from(limit).unwrap_or(Semaphore::MAX_PERMITS);
+            Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))
+        });
+        Self {
+            role,
+            expires_at,
+            drift,
+            spool,
+            statements: AtomicU64::new(0),
+            connections: AtomicU32::new(0),
+            room,
+            failed: watch::Sender::new(None),
+        }
+    }
+
+    /// Why the log can't be written any more, once it can't: the session must end.
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failed.subscribe()
+    }
+
+    /// Keeps the catalog current until it is dropped or the session ends.
+    pub async fn follow_the_catalog(&self) {
+        self.drift.follow().await;
+    }
+
     /// Admits a client connection and records it.
-    pub async fn connect(&self, _request: ConnectionRequest) -> Result<ConnectionPermit, Refusal> {
-        Err(unavailable(0))
+    pub async fn connect(&self, request: ConnectionRequest) -> Result<ConnectionPermit, Refusal> {
+        if Timestamp::now() >= self.expires_at {
+            return Err(Refusal::of(0, &expired()));
+        }
+        let counted = match &self.room {
+            None => None,
+            Some(room) => match room.clone().try_acquire_owned() {
+                Ok(counted) => Some(counted),
+                Err(_) => return Err(self.full()),
+            },
+        };
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let record = Record::Connect(ConnectionStart {
+            connection,
+            transport: request.transport.into(),
+            parameters: request.parameters,
+        });
+        self.record(record).map_err(|error| Refusal::unrecorded(0, &error))?;
+        Ok(ConnectionPermit { connection, _counted: counted })
     }
 
     /// Decides a statement, and returns once its line is on disk.
-    pub async fn admit(&self, _request: StatementRequest) -> Admitted {
-        let statement = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-        Admitted::Refuse(unavailable(statement))
+    pub async fn admit(&self, request: StatementRequest) -> Admitted {
+        let statement = self.statements.fetch_add(1, Ordering::Relaxed) + 1;
+        let (verdict, permit) = self.decide(statement, &request).await;
+        let refusal = match &verdict {
+            Verdict::Allow(_) => None,
+            Verdict::Deny(denied) => Some(Refusal::of(statement, denied)),
+            Verdict::Hold(held) => Some(Refusal::of(
+                statement,
+                &Denied {
+                    rule: held.rule.clone(),
+                    reason: held.reason.clone(),
+                    hint: "It needs a reviewer's approval while it waits, which this version \
+                           can't ask for: use a role that doesn't hold it."
+                        .into(),
+                },
+            )),
+        };
+        let record = Record::Statement(Box::new(StatementRecord {
+            connection: request.connection,
+            statement,
+            protocol: request.protocol,
+            sql: request.sql.to_string(),
+            parameters: request.parameters.to_vec(),
+            verdict,
+        }));
+        if let Err(error) = self.record(record) {
+            return Admitted::Refuse(Refusal::unrecorded(statement, &error));
+        }
+        match (permit, refusal) {
+            (Some(permit), None) => Admitted::Forward(permit),
+            (_, Some(refusal)) => Admitted::Refuse(refusal),
+            (None, None) => Admitted::Refuse(Refusal::of(statement, &expired())),
+        }
     }
 
     /// Records what isn't decided: disconnects, completions, settings, alerts.
-    pub fn record(&self, _record: Record) -> Result<(), Unrecorded> {
-        Err(Unrecorded("no log is open".into()))
+    pub fn record(&self, record: Record) -> Result<(), Unrecorded> {
+        match self.spool.append(record, Timestamp::now()) {
+            Ok(_) => Ok(()),
+            // One record that can't be written as a line stops its statement alone.
+            Err(SpoolError::Unwritable(error)) => Err(Unrecorded(error.to_string())),
+            Err(error) => {
+                let why = error.to_string();
+                self.failed.send_if_modified(|failed| {
+                    failed.is_none() && failed.replace(why.clone()).is_none()
+                });
+                Err(Unrecorded(why))
+            }
+        }
+    }
+
+    /// The verdict and, where it is to allow, the permit.
+    async fn decide(
+        &self,
+        statement: u64,
+        request: &StatementRequest,
+    ) -> (Verdict, Option<Permit>) {
+        if Timestamp::now() >= self.expires_at {
+            return (Verdict::Deny(expired()), None);
+        }
+        if request.protocol == Protocol::Function {
+            return (Verdict::Deny(function_call()), None);
+        }
+        let (ruling, decided) = match self.drift.decide(&request.sql).await {
+            Ok(decided) => decided,
+            Err(denied) => return (Verdict::Deny(denied), None),
+        };
+        let Verdict::Allow(_) = &decided.verdict else {
+            return (decided.verdict.clone(), None);
+        };
+        if let Some(earlier) = &request.earlier
+            && text(earlier.rewritten.as_ref()) != text(decided.rewritten.as_ref())
+        {
+            return (Verdict::Deny(changed_since_parse()), None);
+        }
+        let permit = self.permit(statement, &ruling, &decided);
+        (decided.verdict.clone(), Some(permit))
+    }
+
+    fn permit(&self, statement: u64, ruling: &Ruling, decided: &Decided) -> Permit {
+        Permit {
+            statement,
+            rewritten: decided.rewritten.clone(),
+            touches_masked: decided.touches_masked,
+            row_limit: self.role.limits.rows,
+            forget: decided.forget.clone(),
+            masked_columns: ruling.masked().clone(),
+        }
+    }
+
+    fn full(&self) -> Refusal {
+        let limit = self.role.limits.connections.unwrap_or_default();
+        Refusal {
+            statement: 0,
+            sqlstate: "53300",
+            message: format!("pgate: role {} allows {limit} connections at a time", self.role.name),
+            detail: format!("rule role.{}.limits.connections", self.role.name),
+            hint: "Close a connection, or make the client's pool smaller.".into(),
+        }
     }
 }
 
-fn unavailable(statement: u64) -> Refusal {
-    Refusal {
-        statement,
-        sqlstate: "42501",
-        message: "pgate has no policy loaded".into(),
-        detail: String::new(),
-        hint: String::new(),
+fn text(rewritten: Option<&Rewritten>) -> Option<&str> {
+    rewritten.map(|rewritten| &*rewritten.text)
+}
+
+impl Refusal {
+    fn of(statement: u64, denied: &Denied) -> Self {
+        Self {
+            statement,
+            sqlstate: "42501",
+            message: format!("pgate: {}", denied.reason),
+            detail: format!("rule {}", denied.rule),
+            hint: denied.hint.clone(),
+        }
+    }
+
+    fn unrecorded(statement: u64, error: &Unrecorded) -> Self {
+        Self {
+            statement,
+            sqlstate: "58030",
+            message: format!("pgate: {error}"),
+            detail: "Nothing runs that isn't recorded.".into(),
+            hint: "Make room on this machine's disk and connect again.".into(),
+        }
+    }
+}
+
+fn expired() -> Denied {
+    Denied {
+        rule: builtin("expired"),
+        reason: "the grant has ended".into(),
+        hint: "Ask for a new one with `pgate request`.".into(),
+    }
+}
+
+fn function_call() -> Denied {
+    Denied {
+        rule: builtin("function-call"),
+        reason: "the protocol's function-call message can't be checked".into(),
+        hint: "Call the function in a SELECT.".into(),
+    }
+}
+
+fn changed_since_parse() -> Denied {
+    Denied {
+        rule: builtin("changed-since-parse"),
+        reason: "a table of this prepared statement has changed since it was prepared".into(),
+        hint: "Prepare the statement again, or connect again.".into(),
     }
 }

@@ -6,11 +6,15 @@
 //! where it runs: a laptop and a gateway are the same to it.
 
 mod admission;
+mod analyst;
 mod cancel;
 mod connection;
+mod drift;
 mod engine;
 mod handshake;
 mod listener;
+mod own_connection;
+mod ruling;
 pub mod session;
 pub mod spool;
 mod stream;
@@ -22,8 +26,10 @@ pub use admission::{
     Admission, Admitted, ConnectionPermit, ConnectionRequest, Forget, Permit, Refusal, Rewritten,
     StatementRequest, Unrecorded,
 };
+pub use drift::{Drift, DriftError};
 pub use engine::{Ended, Ender, Endpoints, Engine, EngineConfig, Running};
 pub use listener::ListenError;
+pub use own_connection::OwnConnection;
 pub use upstream::{Upstream, UpstreamConfig, UpstreamError, query_text};
 
 /// 24 random bytes as text that is safe in URLs, SCRAM and SQL names: nonces, one-time

@@ -1,0 +1,178 @@
+//! The catalog over a session's life: it is loaded when the session begins, and
+//! again when anybody has changed the database's objects.
+//!
+//! Owns pgate's own connection to the database and the current [`Ruling`]. It
+//! refuses to decide on a catalog that it can't vouch for: where the database
+//! hasn't been asked for too long, it is asked first.
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use super::{
+    analyst::Analyst,
+    own_connection::OwnConnection,
+    ruling::{Decided, Ruling, builtin},
+};
+use crate::{
+    policy::{CompileError, Denied, Enforcement, Role},
+    sql::{CATALOG_QUERY, Catalog, CatalogError, EPOCH_QUERY},
+};
+
+/// How often the database is asked whether its catalog has changed, at most; a
+/// database that takes long to answer is asked more rarely.
+const PERIOD: Duration = Duration::from_secs(1);
+const SHARE_OF_TIME: u32 = 50;
+/// How old the last answer may be when a statement is decided.
+const TRUSTED_FOR: Duration = Duration::from_secs(15);
+
+/// The catalog can't be loaded or the role can't be compiled against it.
+#[derive(Debug, thiserror::Error)]
+pub enum DriftError {
+    /// The database didn't answer.
+    #[error(transparent)]
+    Upstream(#[from] super::UpstreamError),
+    /// The answer isn't a catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The role doesn't fit this database.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The thread for analysis could not be started.
+    #[error("the thread that reads statements can't be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The current ruling, and what keeps it current.
+pub struct Drift {
+    enforcement: Enforcement,
+    analyst: Analyst,
+    connection: tokio::sync::Mutex<OwnConnection>,
+    current: RwLock<Current>,
+}
+
+#[derive(Clone)]
+struct Current {
+    ruling: Arc<Ruling>,
+    epoch: Arc<str>,
+    asked: Instant,
+}
+
+impl fmt::Debug for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drift").finish_non_exhaustive()
+    }
+}
+
+impl Drift {
+    /// Loads the catalog over `connection` and makes the first ruling of `role`.
+    pub async fn start(
+        role: Arc<Role>,
+        enforcement: Enforcement,
+        mut connection: OwnConnection,
+    ) -> Result<Self, DriftError> {
+        // The epoch first: a change in between is then seen at the next look.
+        let asked = Instant::now();
+        let epoch: Arc<str> = connection.query_text(EPOCH_QUERY).await?.into();
+        let document = connection.query_text(CATALOG_QUERY).await?;
+        let analyst = Analyst::start()?;
+        let ruling = analyst
+            .ask(move || Ok(Ruling::first(role, Catalog::from_json(&document)?, enforcement)?))
+            .await
+            .unwrap_or_else(|lost| Err(std::io::Error::other(lost).into()))
+            .map_err(|error: DriftError| error)?;
+        Ok(Self {
+            enforcement,
+            analyst,
+            connection: tokio::sync::Mutex::new(connection),
+            current: RwLock::new(Current { ruling: Arc::new(ruling), epoch, asked }),
+        })
+    }
+
+    /// Decides a query string on a catalog that is current.
+    ///
+    /// One that names a relation the catalog doesn't know is decided again after a
+    /// fresh look: somebody, perhaps this session, may just have created it.
+    pub(super) async fn decide(
+        &self,
+        sql: &Arc<str>,
+    ) -> Result<(Arc<Ruling>, Arc<Decided>), Denied> {
+        let mut current = self.current();
+        if current.asked.elapsed() > TRUSTED_FOR {
+            self.look().await.map_err(|error| out_of_reach(&error))?;
+            current = self.current();
+        }
+        let decided = self.decide_on(&current.ruling, sql).await;
+        if !decided.unresolved {
+            return Ok((current.ruling, decided));
+        }
+        self.look().await.map_err(|error| out_of_reach(&error))?;
+        let newer = self.current();
+        if newer.epoch == current.epoch {
+            return Ok((current.ruling, decided));
+        }
+        let decided = self.decide_on(&newer.ruling, sql).await;
+        Ok((newer.ruling, decided))
+    }
+
+    /// Looks for changes from time to time, for ever.
+    pub(super) async fn follow(&self) {
+        let mut pause = PERIOD;
+        loop {
+            tokio::time::sleep(pause).await;
+            let began = Instant::now();
+            if let Err(error) = self.look().await {
+                tracing::warn!(%error, "the database's catalog could not be looked at");
+            }
+            pause = PERIOD.max(began.elapsed() * SHARE_OF_TIME);
+        }
+    }
+
+    async fn decide_on(&self, ruling: &Arc<Ruling>, sql: &Arc<str>) -> Arc<Decided> {
+        if let Some(decided) = ruling.recall(sql) {
+            return decided;
+        }
+        let (ruling, text) = (ruling.clone(), sql.clone());
+        match self.analyst.ask(move || ruling.decide(&text)).await {
+            Ok(decided) => decided,
+            Err(lost) => Arc::new(Decided::unanalysed(lost.to_string())),
+        }
+    }
+
+    /// Asks the database whether its catalog has changed, and loads it if so.
+    async fn look(&self) -> Result<(), DriftError> {
+        let mut connection = self.connection.lock().await;
+        let asked = Instant::now();
+        let epoch: Arc<str> = connection.query_text(EPOCH_QUERY).await?.into();
+        let current = self.current();
+        let ruling = if epoch == current.epoch {
+            current.ruling
+        } else {
+            let document = connection.query_text(CATALOG_QUERY).await?;
+            let (before, enforcement) = (current.ruling, self.enforcement);
+            let ruling: Result<Ruling, DriftError> = self
+                .analyst
+                .ask(move || Ok(before.after(Catalog::from_json(&document)?, enforcement)?))
+                .await
+                .unwrap_or_else(|lost| Err(std::io::Error::other(lost).into()));
+            Arc::new(ruling?)
+        };
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) =
+            Current { ruling, epoch, asked };
+        Ok(())
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn out_of_reach(error: &DriftError) -> Denied {
+    Denied {
+        rule: builtin("catalog-unknown"),
+        reason: format!("the database's objects can't be looked at ({error})"),
+        hint: "Try again; if it stays so, end this session and connect again.".into(),
+    }
+}
