@@ -9,6 +9,7 @@
 
 mod approve;
 mod completions;
+mod connect;
 mod context;
 mod credentials;
 mod demo;
@@ -106,6 +107,7 @@ enum Command {
     Inbox(inbox::Args),
     Approve(approve::Args),
     Deny(deny::Args),
+    Connect(connect::Args),
     Doctor(doctor::Args),
     Sessions(sessions::Args),
     Replay(replay::Args),
@@ -127,6 +129,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Inbox(args) => inbox::run(args, context).await,
         Command::Approve(args) => approve::run(args, context).await,
         Command::Deny(args) => deny::run(args, context).await,
+        Command::Connect(args) => connect::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,
         Command::Sessions(args) => sessions::run(args, context).await,
         Command::Replay(args) => replay::run(args, context).await,

@@ -1,0 +1,378 @@
+//! One session from its opening at the control plane to its uploaded log.
+//!
+//! Whatever fails after the control plane has opened the session closes it there
+//! again, so that no database role outlives its session.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+
+use super::{Args, Context, Endpoint};
+use crate::{
+    api::{self, Auth, Client, CredentialKind, Grant, OpenSession, OpenedSession, SessionState},
+    cli::{
+        failure::{Exit, Failure},
+        output::escaped,
+    },
+    grant::{SessionGrant, SigningKey, VerifyingKey},
+    journal::{End, EndReason, FORMAT_VERSION, Start},
+    policy::{Enforcement, Role},
+    proxy::{
+        Admission, Drift, Ended, Ender, Engine, EngineConfig, OwnConnection, Running,
+        UpstreamConfig,
+        spool::{Destination, Spool, orphans},
+        uploader::{self, Outcome, Uploader},
+    },
+};
+
+/// How long a question about the session's state waits at the server.
+const STATE_WAIT: Duration = Duration::from_secs(30);
+/// The pause after the server couldn't be asked.
+const STATE_PAUSE: Duration = Duration::from_secs(5);
+/// How long the last upload may take before the log stays in the spool.
+const LAST_UPLOAD: Duration = Duration::from_secs(20);
+/// How long logs of dead processes may take at the next start.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// A running session.
+pub(super) struct Session {
+    running: Running,
+    spool: Arc<Spool>,
+    uploader: Uploader,
+    tasks: Vec<JoinHandle<()>>,
+    grant: SessionGrant,
+    expires_at: Timestamp,
+}
+
+impl Session {
+    /// Opens a session under an active grant: at the control plane, in the spool,
+    /// and as a listener on this machine.
+    pub(super) async fn open(
+        grant: Grant,
+        args: &Args,
+        client: Client,
+        context: &Context,
+    ) -> Result<Self, Failure> {
+        let spinner = context.output.spinner(format!("opening a session on {}", grant.target));
+        let keys = client.keys().await?.keys;
+        let keys: Vec<VerifyingKey> =
+            keys.iter().filter_map(|jwk| VerifyingKey::from_jwk(jwk).ok()).collect();
+        let key = SigningKey::from_seed(&rand::random());
+        let request = OpenSession {
+            grant: grant.id.clone(),
+            key: key.verifying_key().to_jwk(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let opened = client.open_session(&request).await?;
+        let session = Self::begin(&opened, &grant, key, &keys, args, client.clone(), context).await;
+        drop(spinner);
+        if session.is_err() {
+            let token = Auth::Session(&opened.upload_token);
+            if let Err(error) = client.close_session(&opened.session, token).await {
+                tracing::warn!(%error, "the session that could not begin could not be closed");
+            }
+        }
+        session
+    }
+
+    async fn begin(
+        opened: &OpenedSession,
+        asked: &Grant,
+        key: SigningKey,
+        keys: &[VerifyingKey],
+        args: &Args,
+        client: Client,
+        context: &Context,
+    ) -> Result<Self, Failure> {
+        let grant = checked(opened, asked, &key, keys)?;
+        let expires_at = grant.expires_at().ok_or_else(|| distrust("its end is no moment"))?;
+        if expires_at <= Timestamp::now() {
+            let skew = api::clock_difference(opened.now, Timestamp::now());
+            return Err(Failure::refused("expired", "the grant has ended")
+                .hint(skew.unwrap_or_else(|| "ask for a new one with `pgate request`".into())));
+        }
+        let role = Arc::new(
+            Role::from_document(&opened.role)
+                .map_err(|error| distrust(&format!("its role can't be read: {error}")))?,
+        );
+        let enforcement = match opened.database.credential {
+            CredentialKind::Ephemeral => Enforcement::Ephemeral,
+            CredentialKind::Static => Enforcement::Static,
+        };
+        let destination = Destination {
+            server: client.server().clone(),
+            upload_token: opened.upload_token.clone(),
+        };
+        let start = Start {
+            version: FORMAT_VERSION,
+            session: opened.session.clone(),
+            grant: opened.grant.clone(),
+            key: key.verifying_key().to_jwk(),
+            pgate: env!("CARGO_PKG_VERSION").into(),
+            command: args.command.first().map(|program| program.to_string_lossy().into_owned()),
+        };
+        let spool =
+            Spool::create(&context.folders.spool(), &destination, start, key, Timestamp::now())
+                .map_err(local)?;
+        let spool = Arc::new(spool);
+        let begun = async {
+            let upstream = UpstreamConfig::new(&opened.database).map_err(local)?;
+            let own = OwnConnection::new(upstream.clone(), &opened.session);
+            let drift = Drift::start(role.clone(), enforcement, own).await.map_err(local)?;
+            let admission =
+                Arc::new(Admission::new(role.clone(), expires_at, drift, spool.clone()));
+            let running = Engine::start(EngineConfig {
+                session: opened.session.clone(),
+                admission: admission.clone(),
+                upstream,
+                expires_at,
+                masks: !role.mask.is_empty(),
+                port: args.port,
+                socket_dir: args.socket_dir.clone(),
+            })
+            .await
+            .map_err(local)?;
+            let uploader =
+                Uploader::start(spool.clone(), client.clone(), opened.upload_token.clone())
+                    .map_err(local)?;
+            Ok((running, admission, uploader))
+        };
+        let (running, admission, uploader) = match begun.await {
+            Ok(begun) => begun,
+            Err(failure) => {
+                abandon(&spool, &client, opened, &failure).await;
+                return Err(failure);
+            }
+        };
+        let tasks = watchers(&running.ender(), admission, opened, client);
+        Ok(Self { running, spool, uploader, tasks, grant, expires_at })
+    }
+
+    /// How clients reach the proxy: by TCP, or by the Unix socket.
+    pub(super) fn endpoint(&self, tcp: bool) -> Endpoint {
+        let at = self.running.endpoints();
+        let folder = at.socket_dir.display().to_string();
+        let (host, url) =
+            if tcp { (at.host.clone(), at.tcp_url()) } else { (folder, at.socket_url()) };
+        Endpoint {
+            public_url: connection_uri(&host, at.port, &at.user, &at.database),
+            url,
+            host,
+            port: at.port,
+            user: at.user.clone(),
+            password: at.password.clone(),
+            database: at.database.clone(),
+            session: self.grant.session.to_string(),
+        }
+    }
+
+    /// When the session must end.
+    pub(super) fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// The role's name.
+    pub(super) fn role(&self) -> &str {
+        &self.grant.role
+    }
+
+    /// Completes when something other than its user has ended the session.
+    pub(super) async fn ended(&mut self) -> Ended {
+        self.running.ended().await
+    }
+
+    /// Ends the session: connections, log, upload, database role. Says what it
+    /// can't do, and whether the log was uploaded.
+    pub(super) async fn finish(
+        self,
+        reason: EndReason,
+        detail: &str,
+        context: &Context,
+    ) -> Finished {
+        let Self { running, spool, uploader, tasks, .. } = self;
+        for task in &tasks {
+            task.abort();
+        }
+        let Ended { reason, detail } = running.finish(reason, detail).await;
+        let end = End { reason, detail: detail.clone() };
+        if let Err(error) = spool.close(end, Timestamp::now()) {
+            context.output.warn(error.to_string());
+        }
+        let spinner = context.output.spinner("uploading the session log");
+        let outcome = uploader.finish(LAST_UPLOAD).await;
+        drop(spinner);
+        let uploaded = match outcome {
+            Outcome::Uploaded => true,
+            Outcome::Kept { folder, why } => {
+                context.output.warn(format!(
+                    "the session log was not uploaded ({}); it is kept in {} and goes up at the \
+                     next run or with `pgate log upload`",
+                    escaped(&why.to_string()),
+                    folder.display()
+                ));
+                false
+            }
+        };
+        Finished { ended: Ended { reason, detail }, uploaded }
+    }
+}
+
+/// How a session ended, and whether its log reached the control plane.
+pub(super) struct Finished {
+    pub(super) ended: Ended,
+    pub(super) uploaded: bool,
+}
+
+/// The tasks beside a session: the log's health, the server's word, the catalog.
+/// The first to find a reason ends the session.
+fn watchers(
+    ender: &Ender,
+    admission: Arc<Admission>,
+    opened: &OpenedSession,
+    client: Client,
+) -> Vec<JoinHandle<()>> {
+    let mut failed = admission.failed();
+    let log_ender = ender.clone();
+    let log = tokio::spawn(async move {
+        if let Ok(why) = failed.wait_for(Option::is_some).await {
+            log_ender.end(EndReason::Failed, why.as_deref().unwrap_or_default());
+        }
+    });
+    let (session, token) = (opened.session.clone(), opened.upload_token.clone());
+    let server_ender = ender.clone();
+    let server = tokio::spawn(async move {
+        loop {
+            let asked = tokio::time::Instant::now();
+            match client.session_state(&session, Some(STATE_WAIT), &token).await {
+                Ok(SessionState::Open) => {}
+                Ok(SessionState::Ended { reason }) => {
+                    server_ender.end(EndReason::Revoked, &reason);
+                    return;
+                }
+                // An absent server doesn't end a session: the grant's end will.
+                Err(error) => {
+                    tracing::info!(%error, "the server could not be asked about the session");
+                }
+            }
+            tokio::time::sleep_until(asked + STATE_PAUSE).await;
+        }
+    });
+    let catalog = tokio::spawn(async move { admission.follow_the_catalog().await });
+    vec![log, server, catalog]
+}
+
+/// Checks what the server answered before anything is built on it.
+fn checked(
+    opened: &OpenedSession,
+    asked: &Grant,
+    key: &SigningKey,
+    keys: &[VerifyingKey],
+) -> Result<SessionGrant, Failure> {
+    let grant = opened.grant.verify(keys).map_err(|error| distrust(&error.to_string()))?;
+    let ours = key.verifying_key().to_jwk();
+    let fits = [
+        (grant.session == opened.session, "it is for another session"),
+        (grant.grant == asked.id, "it is another grant"),
+        (grant.target == asked.target && grant.role == asked.role, "it is for another role"),
+        (grant.cnf.jwk.x == ours.x, "it is bound to another key"),
+        (grant.policy == Role::version(&opened.role), "its policy isn't the one that was signed"),
+    ];
+    match fits.iter().find(|(fits, _)| !fits) {
+        None => Ok(grant),
+        Some((_, why)) => Err(distrust(why)),
+    }
+}
+
+fn distrust(why: &str) -> Failure {
+    Failure::new(Exit::Failure, "bad_grant", format!("the server's grant can't be used: {why}"))
+        .hint("make sure that --server names your own control plane, and try again")
+}
+
+fn local(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Failure, "session_failed", error.to_string())
+        .hint("`pgate doctor` looks for what is wrong on this machine")
+}
+
+/// A session that failed before its first connection still leaves its log.
+async fn abandon(spool: &Arc<Spool>, client: &Client, opened: &OpenedSession, why: &Failure) {
+    let end = End { reason: EndReason::Failed, detail: why.message().to_owned() };
+    if spool.close(end, Timestamp::now()).is_err() {
+        return;
+    }
+    match Uploader::start(spool.clone(), client.clone(), opened.upload_token.clone()) {
+        Ok(uploader) => {
+            if let Outcome::Kept { why, .. } = uploader.finish(RECOVERY).await {
+                tracing::warn!(%why, "the failed session's log stays in the spool");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the failed session's log stays in the spool"),
+    }
+}
+
+/// Brings up the logs of processes that died, quietly unless it fails.
+pub(super) async fn recover(context: &Context) {
+    for orphan in orphans(&context.folders.spool()) {
+        let (name, result) = match orphan {
+            Ok(orphan) => {
+                let name = orphan.session().to_string();
+                (name, uploader::recover(orphan, RECOVERY).await.map_err(|error| error.to_string()))
+            }
+            Err(error) => (String::from("an earlier session"), Err(error.to_string())),
+        };
+        match result {
+            Ok(()) => {
+                context.output.note(format!("uploaded the log of {name}, which was not closed"))
+            }
+            Err(why) => context.output.warn(format!(
+                "the log of {name} is still in the spool: {} (`pgate log upload` tries again)",
+                escaped(&why)
+            )),
+        }
+    }
+}
+
+/// What a person is told when the session ends under their hands.
+pub(super) fn explained(Ended { reason, detail }: &Ended) -> String {
+    let what = match reason {
+        EndReason::Closed => "the session was closed",
+        EndReason::Expired => "the grant has ended, and the session with it",
+        EndReason::Revoked => "the session was ended by the control plane",
+        EndReason::Tripwire => "a masked value showed up in a result; the session was ended",
+        EndReason::Failed => "the session could not go on",
+    };
+    match detail.as_str() {
+        "" => what.to_owned(),
+        detail => format!("{what}: {}", escaped(detail)),
+    }
+}
+
+/// A connection URI (PostgreSQL manual, 34.1.1.2) without the password; a socket's
+/// folder goes into the query, where every driver reads it.
+fn connection_uri(host: &str, port: u16, user: &str, database: &str) -> String {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode as encode};
+    let text = |part: &str| encode(part, NON_ALPHANUMERIC).to_string();
+    let (user, database) = (text(user), text(database));
+    if host.starts_with('/') {
+        format!("postgresql://{user}@/{database}?host={}&port={port}", text(host))
+    } else {
+        format!("postgresql://{user}@{host}:{port}/{database}?sslmode=disable")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_uris_carry_any_name_and_both_transports() {
+        assert_eq!(
+            connection_uri("127.0.0.1", 5432, "an@", "shop"),
+            "postgresql://an%40@127.0.0.1:5432/shop?sslmode=disable"
+        );
+        assert_eq!(
+            connection_uri("/tmp/a b", 5432, "ana", "my/db"),
+            "postgresql://ana@/my%2Fdb?host=%2Ftmp%2Fa%20b&port=5432"
+        );
+    }
+}
