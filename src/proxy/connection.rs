@@ -203,7 +203,8 @@ impl Shuttle {
                 )) => event,
             };
             match event {
-                Event::Moved | Event::Cancelled => {}
+                Event::Moved => {}
+                Event::Cancelled => self.session.cancelled(self.started.elapsed()),
                 Event::Decided(id, admitted) => {
                     self.session.decided(id, admitted, self.started.elapsed());
                 }
@@ -247,10 +248,12 @@ impl Shuttle {
 
     /// Cancels upstream; `done` is dropped when that has happened.
     fn cancel(&mut self, done: Option<CancelRequest>) {
-        if !self.session.in_flight() || self.cancelling.is_some() {
+        if self.cancelling.is_some() {
             return;
         }
-        let Some(key) = self.upstream.key.clone() else { return };
+        let Some(key) = self.upstream.key.clone().filter(|_| self.session.in_flight()) else {
+            return self.session.cancelled(self.started.elapsed());
+        };
         let (shared, permit) = (Arc::clone(&self.shared), Arc::clone(&self.permit));
         self.cancelling = Some(tokio::spawn(async move {
             if let Err(error) = cancel::send(&shared.upstream, &permit, &key).await {

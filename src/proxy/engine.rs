@@ -11,6 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::Rng as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
@@ -37,6 +38,8 @@ use crate::{
 const WARNING: Duration = Duration::from_secs(5 * 60);
 /// How often the wall clock is looked at: a laptop's timers stand still while it sleeps.
 const TICK: Duration = Duration::from_secs(15);
+/// The most clients at a time, those included that haven't said who they are.
+const MOST_CLIENTS: usize = 4096;
 /// How long connections may take to close.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -191,8 +194,11 @@ impl Endpoints {
     }
 }
 
+/// All but the unreserved characters of RFC 3986 section 2.3.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 fn encode(text: &str) -> String {
-    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 /// Starts sessions.
@@ -277,6 +283,9 @@ async fn serve(shared: Arc<Shared>, listener: Listener) -> Ended {
             ended = ending.wait() => break ended,
             Some(_) = connections.join_next() => {}
             caller = listener.accept() => match caller {
+                Ok(_) if connections.len() >= MOST_CLIENTS => {
+                    tracing::warn!("a client was turned away: {MOST_CLIENTS} are connected");
+                }
                 Ok(caller) => {
                     connections.spawn(connection::serve(Arc::clone(&shared), caller));
                 }

@@ -27,7 +27,10 @@ pub enum WireError {
     /// Text that isn't UTF-8.
     #[error("the text of a {0} message isn't UTF-8")]
     NotUtf8(&'static str),
-    /// A message that has no place here.
+    /// A message of this type that answers nothing.
+    #[error("a message of type {:?} came out of place", char::from(*.0))]
+    OutOfPlace(u8),
+    /// Another message than the one that must come.
     #[error("a {0} message was expected, and another one came")]
     Unexpected(&'static str),
 }

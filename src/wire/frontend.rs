@@ -185,6 +185,14 @@ pub fn bind(portal: &str, statement: &str, out: &mut BytesMut) {
     });
 }
 
+/// Appends a Describe of a prepared statement.
+pub fn describe_statement(name: &str, out: &mut BytesMut) {
+    message(b'D', out, |body| {
+        body.put_u8(b'S');
+        put_cstring(body, name);
+    });
+}
+
 /// Appends an Execute.
 pub fn execute(portal: &str, rows: i32, out: &mut BytesMut) {
     message(b'E', out, |body| {
@@ -287,6 +295,9 @@ mod tests {
         out.clear();
         bind("p", "s", &mut out);
         assert_eq!(parse_bind(&out).map(|b| (b.portal, b.statement)), Ok(("p", "s")));
+        out.clear();
+        describe_statement("s", &mut out);
+        assert_eq!(parse_target(&out), Ok(Target::Statement("s")));
         out.clear();
         execute("p", 7, &mut out);
         assert_eq!(parse_execute(&out), Ok(Execute { portal: "p", rows: 7 }));

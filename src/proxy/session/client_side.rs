@@ -146,7 +146,14 @@ impl Session {
         let prepared = Arc::new(Prepared { sql, permit: Arc::new(permit) });
         let part = self.client.part;
         self.statements.request(Arc::clone(&name), part, Some(Arc::clone(&prepared)));
-        self.pending.push(Expected::Parse { name, prepared });
+        if self.config.masks {
+            // Clients may skip Describe, and the tripwire must see every result's columns.
+            self.pending.push(Expected::Parse { name: Arc::clone(&name), prepared });
+            wire::describe_statement(&name, &mut self.to_server);
+            self.pending.push(Expected::OwnDescribe(Describe::Parameters));
+        } else {
+            self.pending.push(Expected::Parse { name, prepared });
+        }
     }
 
     /// Looks at what has come, as far as nothing is waited for.

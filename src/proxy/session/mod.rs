@@ -63,7 +63,7 @@ pub enum Effect {
     },
     /// Write this to the session log.
     Record(Record),
-    /// Cancel the statement that runs upstream.
+    /// Cancel the statement that runs upstream, and say so to [`Session::cancelled`].
     CancelStatement,
     /// The connection ends: send what there is to send, and close.
     Close {
@@ -88,6 +88,14 @@ enum Phase {
     Leaving,
     /// Nobody is heard any more.
     Closed,
+}
+
+/// Whether a cancellation of the machine's own is on its way upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cancellation {
+    None,
+    /// What the client sends next waits, lest it be hit.
+    UnderWay,
 }
 
 /// What the client's side waits for.
@@ -115,6 +123,7 @@ enum Held {
 pub struct Session {
     config: SessionConfig,
     phase: Phase,
+    cancellation: Cancellation,
     waiting: Waiting,
     next_decision: u64,
     client: ClientSide,
@@ -138,6 +147,7 @@ impl Session {
         Self {
             config,
             phase: Phase::Open,
+            cancellation: Cancellation::None,
             waiting: Waiting::Nothing,
             next_decision: 1,
             client: ClientSide::default(),
@@ -174,6 +184,7 @@ impl Session {
     pub fn reads_client(&self) -> bool {
         self.phase == Phase::Open
             && matches!(self.waiting, Waiting::Nothing)
+            && self.cancellation == Cancellation::None
             && !self.pending.is_over_limit()
     }
 
@@ -208,6 +219,17 @@ impl Session {
         self.pending.in_flight()
     }
 
+    /// The cancellation has reached PostgreSQL, or failed.
+    pub fn cancelled(&mut self, now: Duration) {
+        self.cancellation = Cancellation::None;
+        self.digest_client(now);
+    }
+
+    fn cancel(&mut self) {
+        self.cancellation = Cancellation::UnderWay;
+        self.effects.push_back(Effect::CancelStatement);
+    }
+
     /// Tells the client something, as soon as the stream is between two messages.
     pub fn notice(&mut self, message: &str) {
         self.notice = Some(ErrorFields::new("NOTICE", "00000", message));
@@ -240,7 +262,7 @@ impl Session {
 
     fn close(&mut self, reason: String) {
         if self.pending.in_flight() {
-            self.effects.push_back(Effect::CancelStatement);
+            self.cancel();
         }
         self.close_quietly(reason);
     }

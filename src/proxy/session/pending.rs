@@ -118,6 +118,8 @@ pub(super) enum Expected {
         portal: Arc<Portal>,
     },
     Describe(Describe),
+    /// The machine's own, behind a Parse: the client sees none of its answers.
+    OwnDescribe(Describe),
     CloseStatement(Arc<str>),
     ClosePortal(Arc<str>),
     Execute(Run),

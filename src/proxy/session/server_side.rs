@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::{
-    Effect, Phase, Session, hygiene,
+    Phase, Session, hygiene,
     hygiene::Sight,
     pending::{Copy, Describe, Expected, Place, RowsLeft, Run},
     substitute,
@@ -123,10 +123,10 @@ impl Session {
     /// A row begins: it is counted, and streamed as far as the limit allows.
     fn row(&mut self, header: Header) -> Result<(), WireError> {
         let portals = &self.portal_rows;
-        let run = self.pending.run().ok_or(WireError::Unexpected("another"))?;
+        let run = self.pending.run().ok_or(WireError::OutOfPlace(header.tag))?;
         let in_copy = run.copy == Copy::Out;
         if in_copy != (header.tag == b'd') {
-            return Err(WireError::Unexpected("another"));
+            return Err(WireError::OutOfPlace(header.tag));
         }
         if run.left == RowsLeft::Unasked {
             let before = run.portal.as_ref().and_then(|name| portals.get(name)).copied();
@@ -139,7 +139,7 @@ impl Session {
             RowsLeft::Some(0) => {
                 run.left = RowsLeft::Over;
                 self.pending.set_over_limit();
-                self.effects.push_back(Effect::CancelStatement);
+                self.cancel();
                 false
             }
             RowsLeft::Some(left) => {
@@ -233,6 +233,17 @@ impl Session {
             (b't', Some(Expected::Describe(stage @ Describe::Parameters))) => {
                 *stage = Describe::Row
             }
+            (b't', Some(Expected::OwnDescribe(stage @ Describe::Parameters))) => {
+                *stage = Describe::Row;
+                return Ok(());
+            }
+            (b'n' | b'T', Some(Expected::OwnDescribe(Describe::Row))) => {
+                self.pending.pop();
+                if tag == b'T' {
+                    self.trips(message)?;
+                }
+                return Ok(());
+            }
             (b'n', Some(Expected::Describe(Describe::Row))) => {
                 self.pending.pop();
             }
@@ -277,7 +288,7 @@ impl Session {
             {
                 run.copy = Copy::No;
             }
-            _ => return Err(WireError::Unexpected("another")),
+            _ => return Err(WireError::OutOfPlace(tag)),
         }
         self.pass(message);
         Ok(())
@@ -413,7 +424,7 @@ impl Session {
         match self.pending.front() {
             Some(Expected::Sync { .. } | Expected::Query(_)) => {}
             Some(Expected::Refused { place: Place::Simple, .. }) => {}
-            _ => return Err(WireError::Unexpected("another")),
+            _ => return Err(WireError::OutOfPlace(b'Z')),
         }
         match self.pending.pop() {
             Some(Expected::Sync { part }) => {

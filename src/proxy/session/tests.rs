@@ -85,6 +85,10 @@ fn error(sqlstate: &str, text: &str) -> Vec<u8> {
 fn bare(tag: u8) -> Vec<u8> {
     message(tag, b"")
 }
+/// The answers to a Parse of a role with masks: the machine describes it, too.
+fn parsed() -> Vec<u8> {
+    all(&[bare(b'1'), message(b't', &[0, 0]), row_description(0, 0)])
+}
 fn copy_in() -> Vec<u8> {
     message(b'G', &[0, 0, 0])
 }
@@ -157,7 +161,10 @@ impl Rig {
                     }
                 }
                 Effect::Record(record) => self.records.push(record),
-                Effect::CancelStatement => self.cancels += 1,
+                Effect::CancelStatement => {
+                    self.cancels += 1;
+                    self.session.cancelled(NOW);
+                }
                 Effect::Close { reason } => self.closed = Some(reason),
                 Effect::EndSession { reason, .. } => self.ended = Some(reason),
             }
@@ -278,7 +285,8 @@ fn what_follows_a_known_error_is_not_even_forwarded_until_sync() {
 fn the_unnamed_statement_is_gone_after_a_refused_parse_of_it() {
     let mut rig = Rig::new(true);
     rig.client(&all(&[parse("", "SELECT 1"), sync()]));
-    rig.server(&all(&[bare(b'1'), ready(b'I')]));
+    rig.server(&all(&[parsed(), ready(b'I')]));
+    assert_eq!(rig.got(), "1Z");
     rig.client(&all(&[parse("", "DELETE FROM orders"), sync()]));
     rig.server(&all(&[error("42601", "syntax error"), ready(b'I')]));
     rig.sent();
@@ -361,7 +369,7 @@ fn a_data_dependent_error_of_a_masked_relation_says_nothing() {
         let mut rig = Rig::new(true);
         rig.client(&all(&[parse("", sql), bind("", ""), execute(""), sync()]));
         let failed = error(sqlstate, "invalid: 123-45-6789");
-        rig.server(&all(&[bare(b'1'), bare(b'2'), failed, ready(b'I')]));
+        rig.server(&all(&[parsed(), bare(b'2'), failed, ready(b'I')]));
         let shown = String::from_utf8_lossy(&rig.to_client).into_owned();
         assert_eq!(shown.contains("invalid: 123-45"), kept, "{sql}");
         assert!(!shown.contains("detail"), "{sql}");
@@ -379,6 +387,16 @@ fn a_masked_column_in_a_result_ends_the_session_before_its_rows() {
     assert!(!rig.to_client.windows(6).any(|window| window == b"123-45"));
     assert!(first_error(&rig.to_client).is_fatal());
     assert!(matches!(rig.records[0], Record::Alert { .. }));
+}
+
+#[test]
+fn a_masked_column_is_noticed_though_the_client_never_describes() {
+    let mut rig = Rig::new(true);
+    rig.client(&all(&[parse("", "SELECT 1"), bind("", ""), execute(""), sync()]));
+    assert_eq!(tags(&rig.sent()), "PDBES");
+    let described = [bare(b'1'), message(b't', &[0, 0]), row_description(16_384, 3)];
+    rig.server(&all(&[all(&described), bare(b'2'), row(b"123-45-6789")]));
+    assert_eq!((rig.ended, rig.got().as_str()), (Some(EndReason::Tripwire), "1E"));
 }
 
 #[test]
@@ -528,7 +546,7 @@ fn conversation() -> Vec<(bool, Vec<u8>)> {
     vec![
         (client, all(&[query("SELECT 1"), parse("s", "SELECT x FROM customers"), sync()])),
         (server, all(&[row_description(0, 0), row(b"1"), done("SELECT 1"), ready(b'I')])),
-        (server, all(&[bare(b'1'), ready(b'I')])),
+        (server, all(&[parsed(), ready(b'I')])),
         (client, all(&[bind("", "s"), describe(""), execute(""), execute("nope"), sync()])),
         (server, all(&[bare(b'2'), row_description(0, 0), row(&[7; 300]), done("SELECT 1")])),
         (server, all(&[error("34000", "portal"), ready(b'I')])),
