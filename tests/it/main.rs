@@ -6,6 +6,7 @@ mod cli;
 mod cluster;
 mod documentation;
 mod end_to_end;
+mod fuzz;
 mod generated;
 mod harness;
 mod installer;
