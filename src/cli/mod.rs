@@ -24,6 +24,7 @@ mod login;
 mod logout;
 mod man;
 mod output;
+mod policy;
 mod replay;
 mod request;
 mod serve;
@@ -112,6 +113,7 @@ enum Command {
     Sessions(sessions::Args),
     Replay(replay::Args),
     Log(log::Args),
+    Policy(policy::Args),
     Serve(serve::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -134,6 +136,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Sessions(args) => sessions::run(args, context).await,
         Command::Replay(args) => replay::run(args, context).await,
         Command::Log(args) => log::run(args, context).await,
+        Command::Policy(args) => policy::run(args, context),
         Command::Serve(args) => serve::run(args, context).await,
         Command::Demo(args) => demo::run(args, context).await,
         Command::Completions(args) => completions::run(args, context),

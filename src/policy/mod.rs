@@ -9,6 +9,7 @@
 mod compile;
 mod decide;
 mod document;
+mod layers;
 mod masking;
 mod model;
 mod parse;
@@ -18,6 +19,7 @@ mod verdict;
 pub use compile::{CompileError, Compiled, Enforcement, Misfit, PRIVILEGE_ROLE_PREFIX, compile};
 pub use decide::{Decision, decide};
 pub use document::DocumentError;
+pub use layers::{Enforced, Layer, layers};
 pub use masking::{MaskError, Source, expression};
 pub use model::{
     Access, AccessApproval, Audit, Condition, Credential, Detector, Limits, MaskKind, MaskRule,

@@ -169,8 +169,8 @@ impl Judge<'_> {
                 Action::Ddl | Action::Maintain
                     if facts.relations.iter().any(|used| used.action == *action) => {}
                 Action::Ddl => {
-                    self.needs_owner()?;
                     self.stands(Action::Ddl, Object::Everything, "anything but relations")?;
+                    self.needs_owner()?;
                 }
                 Action::Select
                 | Action::Insert
@@ -302,7 +302,7 @@ impl Judge<'_> {
 
     /// What a session creates must outlive its own database role.
     fn needs_owner(&self) -> Result<(), Denied> {
-        if self.role.owner.is_some() || self.role.hold_ddl_everywhere() {
+        if self.role.owner.is_some() || self.held.is_some() {
             return Ok(());
         }
         Err(Denied {
@@ -368,13 +368,6 @@ impl Judge<'_> {
     }
 }
 
-impl Role {
-    /// Whether creating is only ever held: the hold then says more than a missing owner.
-    fn hold_ddl_everywhere(&self) -> bool {
-        matches!(self.standing(Action::Ddl, Object::Everything, false), Standing::Held(_))
-    }
-}
-
 fn unclassified(shape: &str) -> Denied {
     Denied {
         rule: builtin("unclassified"),
@@ -384,7 +377,7 @@ fn unclassified(shape: &str) -> Denied {
 }
 
 /// What rules and people call an action.
-fn word(action: Action) -> &'static str {
+pub(super) fn word(action: Action) -> &'static str {
     match action {
         Action::Select => "select",
         Action::Insert => "insert",
@@ -400,3 +393,6 @@ fn word(action: Action) -> &'static str {
         Action::Set => "set",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,11 +40,12 @@ impl Judge<'_> {
                 })
             }
             _ => {
-                if used.action == Action::Ddl {
-                    self.needs_owner()?;
-                }
                 let object = Object::Relation(schema, name);
-                self.stands(used.action, object, &format!("{schema}.{name}"))
+                self.stands(used.action, object, &format!("{schema}.{name}"))?;
+                match used.action {
+                    Action::Ddl => self.needs_owner(),
+                    _ => Ok(()),
+                }
             }
         }
     }
@@ -97,8 +98,8 @@ impl Judge<'_> {
             && schema != "pgate"
         {
             let object = Object::Relation(&schema, &used.name.name);
-            self.needs_owner()?;
-            return self.stands(Action::Ddl, object, &format!("{schema}.{}", used.name.name));
+            self.stands(Action::Ddl, object, &format!("{schema}.{}", used.name.name))?;
+            return self.needs_owner();
         }
         Err(Denied {
             rule: builtin("unknown-relation"),

@@ -25,14 +25,16 @@ WITH reviewed_volatile (name) AS (
            ('inet_server_addr'), ('inet_server_port'), ('pg_tablespace_location'),
            ('pg_partition_tree'), ('pg_partition_ancestors')
 ),
--- Plain computations that came with PostgreSQL 16 to 18, reviewed by hand.
+-- Plain computations that came with PostgreSQL 16 to 18, and others, reviewed by hand.
 later (name) AS (
     VALUES ('any_value'), ('array_reverse'), ('array_sample'), ('array_shuffle'), ('array_sort'),
            ('casefold'), ('crc32'), ('crc32c'), ('date_add'), ('date_subtract'), ('erf'), ('erfc'),
            ('gamma'), ('json_array_agg'), ('json_scalar'), ('json_serialize'), ('lgamma'),
            ('pg_basetype'), ('pg_get_acl'), ('random_normal'), ('to_bin'), ('to_oct'),
            ('unicode_assigned'), ('unicode_version'), ('uuid_extract_timestamp'),
-           ('uuid_extract_version'), ('uuidv4'), ('uuidv7'), ('xmltext')
+           ('uuid_extract_version'), ('uuidv4'), ('uuidv7'), ('xmltext'),
+           -- The methods of TABLESAMPLE look like functions.
+           ('bernoulli'), ('system')
 ),
 for_writers (name) AS (
     VALUES ('nextval'), ('currval'), ('lastval'), ('txid_current'), ('pg_current_xact_id')

@@ -11,7 +11,7 @@ use crate::{
 
 /// Settings that no role can open: they change who runs statements, how text is
 /// read, what errors and plans print, what code is loaded, or how names resolve.
-const NEVER: [&str; 37] = [
+const NEVER: [&str; 38] = [
     "allow_in_place_tablespaces",
     "allow_system_table_mods",
     "backslash_quote",
@@ -47,6 +47,7 @@ const NEVER: [&str; 37] = [
     "synchronize_seqscans",
     "temp_tablespaces",
     "track_activities",
+    "transaction_snapshot",
     "transform_null_equals",
     "zero_damaged_pages",
 ];
@@ -99,11 +100,11 @@ pub(super) fn refuse(setting: &SettingUse, role: &Role, search_path: &[String]) 
         "client_encoding" | "names" => (is(&["UTF8", "UTF-8", "UNICODE"]), "UTF8"),
         "standard_conforming_strings" => (is(&["on", "true", "yes", "1"]), "on"),
         "search_path" => {
-            let same = setting
-                .values
-                .iter()
-                .map(String::as_str)
-                .eq(search_path.iter().map(String::as_str));
+            // The effective path begins with what PostgreSQL searches unasked.
+            let unasked =
+                |schema: &&String| *schema != "pg_catalog" && !schema.starts_with("pg_temp_");
+            let asked = setting.values.iter().filter(unasked);
+            let same = asked.eq(search_path.iter().filter(unasked));
             (same, "the path that the session began with")
         }
         "client_min_messages" => (is(&["notice", "warning", "error"]), "notice, warning or error"),

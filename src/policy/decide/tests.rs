@@ -1,0 +1,139 @@
+use super::*;
+use crate::{
+    policy::{Enforcement, compile, parse},
+    sql::{RelationKind, analyse, on_large_stack},
+};
+
+/// Lines of `role | verdict | rule | masked | SQL`; `#` begins a remark.
+const CASES: &str = include_str!("cases.txt");
+
+fn catalog() -> Catalog {
+    let customers = [
+        ("id", "int8"),
+        ("name", "text"),
+        ("email", "varchar"),
+        ("ssn", "text"),
+        ("password_hash", "text"),
+        ("country", "bpchar"),
+    ];
+    let orders = [("id", "int8"), ("customer_id", "int8"), ("total", "numeric"), ("note", "text")];
+    Catalog::builder()
+        .table("shop.customers", &customers)
+        .table("shop.orders", &orders)
+        .table("shop.api_keys", &[("id", "int8"), ("secret", "text")])
+        .table("crm.leads", &[("id", "int8"), ("email", "text")])
+        .table("shop.visits", &[("id", "int8"), ("ip", "inet")])
+        .child("shop.visits_q1", "shop.visits")
+        .view("shop.contacts", &[("id", "int8"), ("email", "text")], &[("shop.customers", "email")])
+        .view("shop.totals", &[("sum", "numeric")], &[("shop.orders", "total")])
+        .relation("shop.orders_id_seq", RelationKind::Sequence, &[("last_value", "int8")])
+        .function("shop.order_age", false, false)
+        .function("shop.purge", true, false)
+        .function("shop.lower", false, false)
+        .build()
+}
+
+fn role(name: &str) -> Role {
+    let files = [("cases.toml".to_owned(), include_str!("cases.toml").to_owned())];
+    parse(&files).expect("the roles of the cases").roles[name].clone()
+}
+
+fn decided(role: &Role, catalog: &Catalog, sql: &str) -> (String, String, String) {
+    let compiled = compile(role, catalog, Enforcement::Ephemeral).expect("it fits");
+    let statements = match on_large_stack(|| analyse(sql, catalog)) {
+        Ok(statements) => statements,
+        Err(error) => panic!("{sql}: {error}"),
+    };
+    let mut masked = Vec::new();
+    let mut first = None;
+    for statement in &statements {
+        let decision = decide(statement, role, &compiled, catalog);
+        let refused = |verdict: &str, rule: &RuleRef| (verdict.to_owned(), rule.rule.clone());
+        let (verdict, rule) = match &decision.verdict {
+            Verdict::Deny(denied) => refused("deny", &denied.rule),
+            Verdict::Hold(held) => refused("hold", &held.rule),
+            Verdict::Allow(allowed) => {
+                masked.extend(allowed.masked.clone());
+                first.get_or_insert_with(|| allowed.rule.rule.clone());
+                continue;
+            }
+        };
+        assert!(decision.replacements.is_empty(), "{sql}");
+        return (verdict, rule, String::new());
+    }
+    masked.dedup();
+    ("allow".to_owned(), first.unwrap_or_default(), masked.join(" "))
+}
+
+#[test]
+fn every_statement_of_the_cases_gets_its_verdict_and_its_rule() {
+    let catalog = catalog();
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for line in CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let parts = line.splitn(5, " | ").collect::<Vec<_>>();
+        let [name, verdict, rule, masked, sql] = parts.as_slice() else { panic!("{line}") };
+        let sql = sql.replace("\\n", "\n");
+        let told = decided(&role(name), &catalog, &sql);
+        let (told_verdict, told_rule, told_masked) = &told;
+        if (told_verdict, told_rule, told_masked)
+            != (&(*verdict).to_owned(), &(*rule).to_owned(), &masked.trim().to_owned())
+        {
+            wrong.push(format!(
+                "{name} | {told_verdict} | {told_rule} | {told_masked} | {}",
+                sql.replace('\n', "\\n")
+            ));
+        }
+        count += 1;
+    }
+    assert!(count > 150, "{count} cases were read");
+    assert!(wrong.is_empty(), "decided otherwise:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_refusal_says_what_and_why_and_what_to_do() {
+    let catalog = catalog();
+    let reader = role("reader");
+    let compiled = compile(&reader, &catalog, Enforcement::Ephemeral).unwrap();
+    let told = |sql: &str| {
+        let statements = on_large_stack(|| analyse(sql, &catalog)).unwrap();
+        match decide(&statements[0], &reader, &compiled, &catalog).verdict {
+            Verdict::Deny(denied) => format!("{}. {}", denied.reason, denied.hint),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        told("DELETE FROM customers"),
+        "role reader does not allow delete on shop.customers. Ask for a role that allows it: \
+         `pgate targets` lists those that you may ask for."
+    );
+    assert_eq!(
+        told("SELECT * FROM api_keys"),
+        "role reader denies select on shop.api_keys: secrets. No other rule of this role can \
+         allow it; ask for another role."
+    );
+    assert_eq!(
+        told("SELECT id FROM customers WHERE email = 'a'"),
+        "shop.customers.email is masked for role reader, so a condition on it would compare the \
+         mask. Filter by another column; ordering and grouping by it are allowed."
+    );
+}
+
+#[test]
+fn each_scan_of_a_masked_relation_is_replaced_and_no_other() {
+    let catalog = catalog();
+    let reader = role("reader");
+    let compiled = compile(&reader, &catalog, Enforcement::Ephemeral).unwrap();
+    let sql = "SELECT c.*, (SELECT count(*) FROM ONLY shop.customers) FROM customers c \
+               JOIN orders o ON o.customer_id = c.id";
+    let statements = on_large_stack(|| analyse(sql, &catalog)).unwrap();
+    let decision = decide(&statements[0], &reader, &compiled, &catalog);
+    assert_eq!(decision.replacements.len(), 2);
+    for replacement in &decision.replacements {
+        let used = &statements[0].facts.relations[replacement.relation];
+        assert_eq!(used.name.name, "customers");
+        let from = if used.only { "FROM ONLY shop.customers" } else { "FROM shop.customers" };
+        assert!(replacement.select.ends_with(from), "{}", replacement.select);
+        assert!(!replacement.select.contains("password_hash"), "{}", replacement.select);
+    }
+}

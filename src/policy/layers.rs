@@ -1,0 +1,208 @@
+//! Which layer enforces which rule: what a policy promises, and to whom.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Credential, Policy, Predicates, Role, Rule, RuleRef, masking};
+use crate::sql::Action;
+
+/// A layer that enforces rules (DESIGN, section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layer {
+    /// PostgreSQL, by the privileges of the session's role: it holds even against
+    /// somebody who has the session's database password.
+    Postgres,
+    /// The proxy: it holds against whatever the child process sends.
+    Proxy,
+    /// The control plane, before there is a session.
+    ControlPlane,
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Layer::Postgres => "Postgres",
+            Layer::Proxy => "proxy",
+            Layer::ControlPlane => "control plane",
+        })
+    }
+}
+
+/// A rule and who enforces it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Enforced {
+    /// The rule and where it stands.
+    #[serde(flatten)]
+    pub rule: RuleRef,
+    /// What it says, in a line.
+    pub says: String,
+    /// The layers that enforce it.
+    pub layers: Vec<Layer>,
+    /// What to know of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Every rule of a policy with the layers that enforce it, in the order of roles and rules.
+pub fn layers(policy: &Policy) -> Vec<Enforced> {
+    let mut enforced = Vec::new();
+    for role in policy.roles.values() {
+        let grounds = Grounds::of(role, policy);
+        grounds.role(role, &mut enforced);
+    }
+    for access in &policy.access {
+        enforced.push(Enforced {
+            rule: access.source.clone(),
+            says: format!("{} on {}", access.role, access.target),
+            layers: vec![Layer::ControlPlane],
+            note: None,
+        });
+    }
+    enforced
+}
+
+/// Whether PostgreSQL can enforce a role on its targets.
+struct Grounds {
+    everywhere: bool,
+    somewhere: bool,
+    /// The targets on which the proxy stands alone.
+    alone: Vec<String>,
+}
+
+const BY_PRIVILEGES: [Action; 6] =
+    [Action::Select, Action::Insert, Action::Update, Action::Delete, Action::Truncate, Action::Ddl];
+
+impl Grounds {
+    fn of(role: &Role, policy: &Policy) -> Self {
+        let alone =
+            role.targets
+                .iter()
+                .filter(|target| {
+                    policy.targets.get(*target).is_some_and(|target| {
+                        matches!(target.credential, Credential::Static { .. })
+                    })
+                })
+                .cloned()
+                .collect::<Vec<_>>();
+        Self { everywhere: alone.is_empty(), somewhere: alone.len() < role.targets.len(), alone }
+    }
+
+    /// By PostgreSQL too, where it can; the note says where it can't.
+    fn both(&self) -> (Vec<Layer>, Option<String>) {
+        let note = (!self.everywhere).then(|| {
+            format!("on {} the proxy alone: its credential is static", self.alone.join(", "))
+        });
+        let layers =
+            if self.somewhere { vec![Layer::Postgres, Layer::Proxy] } else { vec![Layer::Proxy] };
+        (layers, note)
+    }
+
+    fn role(&self, role: &Role, enforced: &mut Vec<Enforced>) {
+        let mut add = |key: &str, place: Option<String>, says: String, by: By| {
+            let (layers, note) = by;
+            let rule = RuleRef { rule: format!("role.{}.{key}", role.name), place };
+            enforced.push(Enforced { rule, says, layers, note });
+        };
+        let proxy = || (vec![Layer::Proxy], None);
+        let lists = [("allow", &role.allow), ("hold", &role.hold), ("deny", &role.deny)];
+        for (kind, rules) in lists {
+            for (at, rule) in rules.iter().enumerate() {
+                let privileges = rule.when.is_none()
+                    && rule.actions.as_ref().is_none_or(|actions| {
+                        actions.iter().any(|action| BY_PRIVILEGES.contains(action))
+                    });
+                let by = if privileges { self.both() } else { proxy() };
+                add(&format!("{kind}[{at}]"), rule.source.place.clone(), said(rule), by);
+            }
+        }
+        for (at, mask) in role.mask.iter().enumerate() {
+            let columns = mask.columns.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let says = format!("{} shown as {}", columns.join(", "), masking::name(&mask.with));
+            add(&format!("mask[{at}]"), mask.source.place.clone(), says, self.both());
+        }
+        for (at, column) in role.hide.iter().enumerate() {
+            add(&format!("hide[{at}]"), None, format!("{column} hidden"), self.both());
+        }
+        if !role.mask.is_empty() {
+            let says = match role.predicates {
+                Predicates::Deny => "no conditions on masked columns",
+                Predicates::Masked => "conditions compare the masks",
+            };
+            add("predicates", None, says.to_owned(), proxy());
+        }
+        if let Some(rows) = role.limits.rows {
+            add("limits.rows", None, format!("{rows} rows a statement"), proxy());
+        }
+        if let Some(ms) = role.limits.statement_timeout_ms {
+            let (layers, _) = self.both();
+            let note = "a direct connection can raise PostgreSQL's own setting".to_owned();
+            let note = layers.contains(&Layer::Postgres).then_some(note);
+            add("limits.statement_timeout", None, format!("{ms} ms a statement"), (layers, note));
+        }
+        if let Some(connections) = role.limits.connections {
+            add("limits.connections", None, format!("{connections} at a time"), self.both());
+        }
+        for (at, function) in role.functions.iter().enumerate() {
+            let (layers, _) = self.both();
+            let note = "PostgreSQL lets PUBLIC call functions unless that is revoked".to_owned();
+            add(
+                &format!("functions[{at}]"),
+                None,
+                format!("{function} may be called"),
+                (layers, Some(note)),
+            );
+        }
+        for (at, setting) in role.settings.iter().enumerate() {
+            add(&format!("settings[{at}]"), None, format!("{setting} may be set"), proxy());
+        }
+        if let Some(owner) = &role.owner {
+            let says = format!("sessions have the rights of {owner}");
+            let note = "what that role may do in PostgreSQL, the proxy alone narrows".to_owned();
+            add("owner", None, says, (vec![Layer::Proxy], Some(note)));
+        }
+    }
+}
+
+/// The layers and the note.
+type By = (Vec<Layer>, Option<String>);
+
+/// `select, insert on shop.*`.
+fn said(rule: &Rule) -> String {
+    let actions = match &rule.actions {
+        None => "*".to_owned(),
+        Some(actions) => {
+            actions.iter().map(|action| super::decide::word(*action)).collect::<Vec<_>>().join(", ")
+        }
+    };
+    let on = rule.on.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let on = if on.is_empty() { "everything".to_owned() } else { on };
+    let when = if rule.when.is_some() { ", without WHERE" } else { "" };
+    format!("{actions} on {on}{when}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::parse;
+
+    #[test]
+    fn postgres_enforces_what_privileges_can_say_and_only_where_it_can() {
+        let text = include_str!("parse/sample.toml");
+        let policy = parse(&[("shop.toml".to_owned(), text.to_owned())]).unwrap();
+        let enforced = layers(&policy);
+        let by = |rule: &str| {
+            let found = enforced.iter().find(|enforced| enforced.rule.rule == rule);
+            let found = found.unwrap_or_else(|| panic!("{rule} is not told"));
+            (found.layers.clone(), found.note.is_some())
+        };
+        let both = vec![Layer::Postgres, Layer::Proxy];
+        assert_eq!(by("role.readonly.mask[0]"), (both.clone(), true));
+        assert_eq!(by("role.readonly.limits.rows"), (vec![Layer::Proxy], false));
+        assert_eq!(by("role.writer.allow[0]"), (both.clone(), false));
+        assert_eq!(by("role.writer.hold[0]"), (vec![Layer::Proxy], false));
+        assert_eq!(by("role.writer.hold[1]"), (both, false));
+        assert_eq!(by("access[0]"), (vec![Layer::ControlPlane], false));
+    }
+}
