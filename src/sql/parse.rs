@@ -38,7 +38,7 @@ pub enum AnalysisError {
     },
     /// More operators than the parser reads in bounded time.
     #[error(
-        "the query string has more than {limit} operators; use IN or = ANY with a list, \
+        "an expression has more than {limit} operators; use IN or = ANY with a list, \
          or send it in smaller statements"
     )]
     TooManyOperators {

@@ -10,8 +10,8 @@ use super::parse::AnalysisError;
 pub(super) const MAX_BYTES: usize = 1 << 20;
 /// The deepest nesting of comments: they cost the parser quadratic time.
 const MAX_COMMENT_NESTING: usize = 1_000;
-/// The most operands of AND, OR and other operators, joins and set operations in
-/// one query string: each may nest the tree one level deeper.
+/// The most operators, joins and set operations in one chain, which brackets,
+/// commas and semicolons end: each may nest the tree one level deeper.
 const MAX_CHAIN: usize = 20_000;
 
 /// Refuses what the parser must not see.
@@ -19,8 +19,8 @@ pub(super) fn check(text: &str) -> Result<(), AnalysisError> {
     operators(text).map(|_| ())
 }
 
-/// How many operators and words like them a text has: an upper bound of how deep
-/// chains of them make its tree. Refuses what the parser must not see.
+/// How many operators and words like them the longest chain of a text has, which
+/// is about how deep it makes the tree. Refuses what the parser must not see.
 pub(super) fn operators(text: &str) -> Result<usize, AnalysisError> {
     if text.len() > MAX_BYTES {
         return Err(AnalysisError::TooLong { bytes: text.len(), limit: MAX_BYTES });
@@ -30,7 +30,10 @@ pub(super) fn operators(text: &str) -> Result<usize, AnalysisError> {
         return Err(AnalysisError::NulByte);
     }
     let mut at = 0;
-    let mut chain = 0;
+    let mut longest = 0;
+    // The chain at hand, and those of the brackets around it.
+    let mut chain = 0_usize;
+    let mut around = Vec::new();
     while let Some(&byte) = bytes.get(at) {
         let rest = &bytes[at..];
         at += match byte {
@@ -45,8 +48,26 @@ pub(super) fn operators(text: &str) -> Result<usize, AnalysisError> {
             }
             b'/' if rest.starts_with(b"/*") => comment(rest)?,
             b'$' if !in_word(bytes, at) => dollar_quoted(rest),
+            b'(' | b'[' => {
+                around.push(chain + usize::from(byte == b'['));
+                chain = 0;
+                1
+            }
+            b')' | b']' => {
+                chain = around.pop().unwrap_or_default();
+                1
+            }
+            b',' => {
+                chain = 0;
+                1
+            }
+            b';' => {
+                chain = 0;
+                around.clear();
+                1
+            }
             b'+' | b'-' | b'*' | b'/' | b'<' | b'>' | b'=' | b'|' | b'&' | b'%' | b'^' | b'#'
-            | b'@' | b'~' | b'!' | b'?' | b'[' | b':' => {
+            | b'@' | b'~' | b'!' | b'?' | b':' => {
                 chain += 1;
                 1
             }
@@ -57,11 +78,12 @@ pub(super) fn operators(text: &str) -> Result<usize, AnalysisError> {
             }
             _ => 1,
         };
+        longest = longest.max(chain);
         if chain > MAX_CHAIN {
             return Err(AnalysisError::TooManyOperators { limit: MAX_CHAIN });
         }
     }
-    Ok(chain)
+    Ok(longest)
 }
 
 /// Whether a word may make the tree deeper.
@@ -161,6 +183,10 @@ mod tests {
         assert!(matches!(check(&" ".repeat(MAX_BYTES + 1)), Err(AnalysisError::TooLong { .. })));
         let terms = vec!["a = 1"; 100_000].join(" AND ");
         assert!(matches!(check(&terms), Err(AnalysisError::TooManyOperators { .. })));
+        let calls = vec!["f(1, 2)[3, 4]"; 50_000].join(" AND ");
+        assert!(matches!(check(&calls), Err(AnalysisError::TooManyOperators { .. })));
+        check(&format!("INSERT INTO t VALUES {}", vec!["(-1, 'a'::text)"; 40_000].join(", ")))
+            .unwrap();
         let list = (0..100_000).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
         check(&format!("SELECT 1 WHERE 1 IN ({list})")).unwrap();
     }

@@ -114,6 +114,13 @@ pub fn splice(
     if replacements.iter().all(Vec::is_empty) {
         return Ok(Spliced { text: text.to_owned(), edits: Edits::default() });
     }
+    let names = names_of(statements, replacements);
+    let not_intended =
+        |detail: String| SpliceError::NotIntended { relation: names.clone(), detail };
+    let old_tree = parse::tree(text)?;
+    if old_tree.stmts.len() != statements.len() || replacements.len() != statements.len() {
+        return Err(not_intended("the statements are not those of the text".into()));
+    }
     let tokens = Tokens::of(text)?;
     let mut plan = Vec::new();
     for (statement, replacements) in statements.iter().zip(replacements) {
@@ -121,16 +128,10 @@ pub fn splice(
             plan_scan(text, catalog, &tokens, &statement.facts, replacement, &mut plan)?;
         }
     }
-    let names = names_of(statements, replacements);
-    let not_intended =
-        |detail: String| SpliceError::NotIntended { relation: names.clone(), detail };
-    if replacements.len() != statements.len() {
-        return Err(not_intended("the statements don't match their replacements".into()));
-    }
     let edits = plan.iter().map(|change| change.edit.clone()).collect::<Vec<_>>();
     let (new_text, edits) = edits::apply(text, edits).map_err(&not_intended)?;
 
-    let intended = tree::intended(&parse::tree(text)?, &plan).map_err(&not_intended)?;
+    let intended = tree::intended(&old_tree, &plan).map_err(&not_intended)?;
     let new_tree = parse::tree(&new_text).map_err(|error| not_intended(error.to_string()))?;
     let found = tree::without_places(&new_tree).map_err(&not_intended)?;
     if intended != found {

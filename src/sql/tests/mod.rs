@@ -87,6 +87,36 @@ fn columns_mean_what_the_table_says() {
     });
 }
 
+#[test]
+fn statements_are_found_where_they_stand() {
+    let text = "/* ä */ SELECT 1 ; ;; -- b\n TABLE ok\n; SELECT ';' /* c */";
+    let found = read(text).unwrap().into_iter().map(|s| &text[s.span]).collect::<Vec<_>>();
+    assert_eq!(found, ["SELECT 1", "TABLE ok", "SELECT ';'"]);
+}
+
+#[test]
+fn replacements_of_another_text_are_refused() {
+    let catalog = catalog();
+    let statements = read("SELECT * FROM customers").unwrap();
+    let replacement = ScanReplacement { relation: 0, select: "SELECT 1".into() };
+    for text in ["", "-- a", "SELECT 1", "SELECT 1; SELECT 2", "SELECT * FROM secret"] {
+        let replacements = [vec![replacement.clone()]];
+        on_large_stack(|| splice(text, &catalog, &replacements, &statements).unwrap_err());
+    }
+    for select in [
+        "SELECT 1) x, (SELECT 2",
+        "SELECT 1; SELECT 2",
+        "TABLE ok",
+        "SELECT 1 --",
+        "DELETE FROM ok",
+    ] {
+        let replacements = [vec![ScanReplacement { relation: 0, select: select.into() }]];
+        let text = "SELECT * FROM customers";
+        let spliced = on_large_stack(|| splice(text, &catalog, &replacements, &statements));
+        assert_eq!(spliced.is_ok(), select == "TABLE ok", "{select}");
+    }
+}
+
 /// What psql sends for `\d`, `\dt+`, `\df` and its other commands.
 #[test]
 fn nothing_that_psql_asks_is_unclassified() {

@@ -40,7 +40,7 @@ impl Walk<'_> {
             larg,
             rarg,
         } = select;
-        let stores = into_clause.is_some();
+        let stores = stores(select);
         let outer = self.context;
         if stores {
             self.context = inside(outer, ColumnContext::Stored);
@@ -428,6 +428,15 @@ impl Walk<'_> {
             self.facts.operators.push(used);
         }
     }
+}
+
+/// Whether a query is a SELECT INTO: in a set operation, its leftmost arm says so.
+pub(super) fn stores(select: &SelectStmt) -> bool {
+    let mut leftmost = select;
+    while let Some(left) = &leftmost.larg {
+        leftmost = left;
+    }
+    leftmost.into_clause.is_some()
 }
 
 fn renamed(alias: Option<&Alias>) -> Vec<String> {

@@ -316,7 +316,7 @@ fn constant(node: &Node) -> Option<String> {
 pub(super) fn kind(node: &Node) -> StatementKind {
     let Some(node) = &node.node else { return StatementKind::Unknown };
     match node {
-        NodeEnum::SelectStmt(select) if select.into_clause.is_some() => StatementKind::Ddl,
+        NodeEnum::SelectStmt(select) if super::select::stores(select) => StatementKind::Ddl,
         NodeEnum::SelectStmt(_) => StatementKind::Select,
         NodeEnum::InsertStmt(_) => StatementKind::Insert,
         NodeEnum::UpdateStmt(_) => StatementKind::Update,
