@@ -122,7 +122,9 @@ install_checkout() {
 
   say "Building pgate ($(build_words)); the first time takes some minutes"
   case $profile in
-    dev) cargo build --locked --bin pgate ;;
+    # With the tests, whose dependencies switch on further features: so that what is
+    # built here is what `cargo test` uses too.
+    dev) cargo build --locked --bin pgate --test it ;;
     *) cargo build --locked --bin pgate --release ;;
   esac
   built=$(target_folder)/$(profile_folder)/pgate
