@@ -89,7 +89,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
             file.display()
         ));
     }
-    if let Some(workload) = context.workload()? {
+    if let Ok(Some(workload)) = context.workload() {
         output.warn(format!("{} is set and is used instead of this login", workload.source()));
     }
     output.next("pgate targets");

@@ -2,6 +2,8 @@
 //! environment, a real control plane, a real issuer.
 
 mod house;
+mod keyring;
+mod oidc_provider;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration};
 

@@ -78,6 +78,15 @@ impl House {
 
     /// A house whose issuer's tokens live this long.
     pub(crate) async fn with_tokens_for(token_lifetime: Duration) -> Self {
+        Self::raise(token_lifetime, None).await
+    }
+
+    /// A house whose people come from another issuer than our own.
+    pub(crate) async fn with_people_of(issuer: &str) -> Self {
+        Self::raise(Duration::from_secs(3600), Some(issuer)).await
+    }
+
+    async fn raise(token_lifetime: Duration, people_of: Option<&str>) -> Self {
         let issuer = Issuer::start(Options {
             people: vec![
                 Person::new("ana@example.com", &["engineering"]),
@@ -103,7 +112,7 @@ impl House {
             policy = "policy/"
             [[issuer]]
             name = "corp"
-            url = "{url}"
+            url = "{people_of}"
             client_id = "pgate"
             groups_claim = "groups"
             scopes = ["email", "groups", "offline_access"]
@@ -113,7 +122,8 @@ impl House {
             audience = "pgate-ci"
             claims = ["repository"]
             "#,
-            url = issuer.url()
+            url = issuer.url(),
+            people_of = people_of.unwrap_or(issuer.url()),
         );
         let config = Config::parse(&config, "pgate.toml", folder.path()).expect("a configuration");
         let server = Server::bind(config).await.expect("a control plane");
