@@ -22,6 +22,12 @@ _pgate() {
             pgate,completions)
                 cmd="pgate__subcmd__completions"
                 ;;
+            pgate,connect)
+                cmd="pgate__subcmd__connect"
+                ;;
+            pgate,demo)
+                cmd="pgate__subcmd__demo"
+                ;;
             pgate,deny)
                 cmd="pgate__subcmd__deny"
                 ;;
@@ -95,7 +101,7 @@ _pgate() {
 
     case "${cmd}" in
         pgate)
-            opts="-q -v -h -V --server --output --quiet --verbose --no-input --help --version login logout whoami targets request grants inbox approve deny doctor sessions replay log serve completions man"
+            opts="-q -v -h -V --server --output --quiet --verbose --no-input --help --version login logout whoami targets request grants inbox approve deny connect doctor sessions replay log serve demo completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -144,6 +150,74 @@ _pgate() {
             ;;
         pgate__subcmd__completions)
             opts="-q -v -h --server --output --quiet --verbose --no-input --help bash elvish fish powershell zsh"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pgate__subcmd__connect)
+            opts="-q -v -h --role --reason --ttl --grant --port --socket-dir --server --output --quiet --verbose --no-input --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --role)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ttl)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --grant)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pgate__subcmd__demo)
+            opts="-q -v -h --stay --server --output --quiet --verbose --no-input --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

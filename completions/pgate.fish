@@ -41,11 +41,13 @@ complete -c pgate -n "__fish_pgate_needs_command" -f -a "grants" -d 'List, show 
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "inbox" -d 'List the requests that wait for your review'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "approve" -d 'Approve a request'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "deny" -d 'Deny a request'
+complete -c pgate -n "__fish_pgate_needs_command" -f -a "connect" -d 'Run a command, or open a port, with a database session under a grant'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "doctor" -d 'Check everything that pgate needs, and show every setting with its source'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "sessions" -d 'List and show sessions: your own, and those that you may review'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "replay" -d 'Show what happened in a session: statements, verdicts, rows and times'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "log" -d 'Verify, export and upload session logs'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "serve" -d 'Run the control plane: grants, approvals, policy, credentials, session logs'
+complete -c pgate -n "__fish_pgate_needs_command" -f -a "demo" -d 'See the whole product work, on a real PostgreSQL, on this machine only'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "man" -d 'Print pgate\'s man page, or write all of them'
 complete -c pgate -n "__fish_pgate_using_subcommand login" -l issuer -d 'The issuer to log in with, where the server knows several' -r
@@ -145,6 +147,19 @@ complete -c pgate -n "__fish_pgate_using_subcommand deny" -s q -l quiet -d 'Say 
 complete -c pgate -n "__fish_pgate_using_subcommand deny" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
 complete -c pgate -n "__fish_pgate_using_subcommand deny" -l no-input -d 'Never ask anything, never open a browser'
 complete -c pgate -n "__fish_pgate_using_subcommand deny" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -l role -d 'The role; needed where no active grant says it' -r
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -l reason -d 'Why, for the reviewer and the log; needed where a grant must be requested' -r
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -l ttl -d 'How long a newly requested grant lasts (90s, 30m, 1h30m)' -r
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -l grant -d 'Use this grant' -r
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -l port -d 'Listen on this TCP port of 127.0.0.1; CMD is then given TCP, not the socket' -r
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -l socket-dir -d 'Make the socket\'s folder inside this one' -r -F
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand connect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgate -n "__fish_pgate_using_subcommand doctor" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
 complete -c pgate -n "__fish_pgate_using_subcommand doctor" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
 json\t'One JSON object, or one event a line, on stdout'"
@@ -226,6 +241,14 @@ complete -c pgate -n "__fish_pgate_using_subcommand serve" -s q -l quiet -d 'Say
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -l no-input -d 'Never ask anything, never open a browser'
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand demo" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand demo" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand demo" -l stay -d 'Start everything, say what to type in another terminal, and stay until Ctrl-C'
+complete -c pgate -n "__fish_pgate_using_subcommand demo" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand demo" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand demo" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgate -n "__fish_pgate_using_subcommand completions" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
 complete -c pgate -n "__fish_pgate_using_subcommand completions" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
 json\t'One JSON object, or one event a line, on stdout'"
