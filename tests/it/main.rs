@@ -16,6 +16,7 @@ mod layers;
 mod log;
 mod masks;
 mod privileges;
+mod proxy;
 mod shop;
 mod stage;
 mod workflows;

@@ -127,7 +127,7 @@ impl Session {
                 admission: admission.clone(),
                 upstream,
                 expires_at,
-                masks: !role.mask.is_empty(),
+                masks: !role.mask.is_empty() || !role.hide.is_empty(),
                 port: args.port,
                 socket_dir: args.socket_dir.clone(),
             })
