@@ -18,6 +18,7 @@ use crate::{
         StatementRecord,
     },
     policy::Verdict,
+    sql,
 };
 
 /// A pause in the session is shortened to this.
@@ -25,6 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// Lines and characters of one statement that are shown.
 const MOST_LINES: usize = 60;
 const MOST_CHARACTERS: usize = 8_000;
+/// A statement on one line that is longer than this is also shown laid out.
+const LONG_LINE: usize = 100;
 /// Parameters of one statement, and characters of each, that are shown.
 const MOST_PARAMETERS: usize = 20;
 const MOST_OF_PARAMETER: usize = 200;
@@ -211,6 +214,7 @@ fn tell_statement(record: &StatementRecord) -> Vec<String> {
         }
     }
     lines.extend(shortened(&record.sql).map(|line| format!("  {line}")));
+    lines.extend(laid_out(&record.sql));
     lines.extend(parameters(&record.parameters));
     lines
 }
@@ -223,6 +227,18 @@ fn shortened(sql: &str) -> impl Iterator<Item = String> + '_ {
     let cut = (hidden_lines > 0 || !rest.is_empty())
         .then(|| format!("… ({} bytes in all; `pgate log export` has them)", sql.len()));
     escaped_lines(shown).take(MOST_LINES).chain(cut)
+}
+
+/// A long one-line statement laid out, beside its own text: never instead of it,
+/// as a second reader lays it out.
+fn laid_out(sql: &str) -> Vec<String> {
+    if sql.chars().nth(LONG_LINE).is_none() || sql.trim().contains('\n') {
+        return Vec::new();
+    }
+    let Some(pretty) = sql::pretty(sql) else { return Vec::new() };
+    let lines = pretty.lines().take(MOST_LINES);
+    let shown = lines.map(|line| style(format!("  | {}", escaped(line))).dim().to_string());
+    shown.collect()
 }
 
 fn parameters(parameters: &[Parameter]) -> Vec<String> {
@@ -318,6 +334,18 @@ mod tests {
         assert!(shown[MOST_LINES].contains("100000 bytes"));
         let wide = shortened(&"ü".repeat(100_000)).map(|line| line.len()).sum::<usize>();
         assert!(wide < 2 * MOST_CHARACTERS + 100);
+    }
+
+    #[test]
+    fn a_long_line_is_laid_out_beside_the_text_as_it_was_sent() {
+        let sql = "SELECT id, email, city FROM shop.customers WHERE city = 'Lisbon' AND \
+                   id IN (SELECT customer_id FROM shop.orders WHERE total > 100) ORDER BY id";
+        let Record::Statement(mut record) = sample::statement(1, sql) else { panic!() };
+        let told = tell_statement(&record).join("\n");
+        let told = console::strip_ansi_codes(&told).into_owned();
+        assert!(told.contains(&format!("\n  {sql}\n  | SELECT")), "{told}");
+        record.sql = "SELECT 1".into();
+        assert!(!tell_statement(&record).join("\n").contains('|'));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Session logs as files: the spool under a full disk and a kill, and what the
 //! real binary says of a log that somebody has touched.
 
+mod served;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
