@@ -9,7 +9,7 @@ use super::{
     failure::{Exit, Failure},
 };
 use crate::server::{
-    ServeError, Server,
+    self, ServeError, Server,
     config::{Config, ConfigError},
 };
 
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
 
-    /// Only read the configuration, and say what is wrong with it
+    /// Only read the configuration and the policy, and say what is wrong with them
     #[arg(long)]
     check: bool,
 }
@@ -36,7 +36,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let config = Config::read(&args.config)?;
     if args.check {
-        context.output.line("the configuration can be used");
+        server::check(&config)?;
+        context.output.line("the configuration and the policy can be used");
         return Ok(ExitCode::SUCCESS);
     }
     log_to_stderr();

@@ -106,6 +106,7 @@ impl Server {
     /// Opens the store, the key, the policy and the listening socket.
     pub async fn bind(config: Config) -> Result<Self, ServeError> {
         let policy = PolicyFolder::open(&config.policy)?;
+        warn_of_strangers(&config, &policy);
         let tls = config.tls.as_ref().map(server_tls).transpose()?;
         let issuers =
             Issuers::new(&config).map_err(|error| ServeError::Issuer(error.to_string()))?;
@@ -157,7 +158,7 @@ impl Server {
     /// Serves until `shutdown` resolves, then lets requests in flight finish.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { app, listener, address, tls } = self;
-        tracing::info!(%address, public_url = app.public_url, key = app.keys[0].id(), "serving");
+        tracing::info!(%address, public_url = app.public_url, key = app.key.verifying_key().id(), "serving");
         let background = [
             tokio::spawn(watch_policy(app.clone())),
             tokio::spawn(sessions::watch_expiry(app.clone())),
@@ -209,6 +210,25 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
     Server::bind(config).await?.run(shutdown).await
 }
 
+/// Reads everything that `config` points to as [`Server::bind`] does, and leaves it as it is.
+pub fn check(config: &Config) -> Result<(), ServeError> {
+    let policy = PolicyFolder::open(&config.policy)?;
+    warn_of_strangers(config, &policy);
+    config.tls.as_ref().map(server_tls).transpose().map(drop)
+}
+
+/// An access rule for an issuer that the configuration doesn't have lets nobody in:
+/// safe, but hardly meant.
+fn warn_of_strangers(config: &Config, policy: &PolicyFolder) {
+    for access in &policy.current().access {
+        if let Some(issuer) = &access.who.issuer
+            && !config.issuers.iter().any(|known| known.name == *issuer)
+        {
+            tracing::warn!(issuer, rule = %access.source, "no [[issuer]] has this name");
+        }
+    }
+}
+
 /// Looks at the policy folder every two seconds.
 async fn watch_policy(app: Arc<App>) {
     loop {
@@ -219,6 +239,7 @@ async fn watch_policy(app: Arc<App>) {
         match app.policy.refresh() {
             Ok(true) => {
                 tracing::info!("another policy is in force");
+                warn_of_strangers(&app.config, &app.policy);
                 app.changes.announce();
             }
             Ok(false) => {}
@@ -252,4 +273,48 @@ fn server_tls(tls: &Tls) -> Result<RustlsConfig, ServeError> {
         .map_err(|error| ServeError::Tls(error.to_string()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(RustlsConfig::from_config(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::TestServer, *};
+
+    #[tokio::test]
+    async fn it_serves_tls_where_the_configuration_says_so() {
+        let other = TestServer::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let certified = rcgen::generate_simple_self_signed(names).unwrap();
+        std::fs::write(folder.path().join("cert.pem"), certified.cert.pem()).unwrap();
+        std::fs::write(folder.path().join("key.pem"), certified.signing_key.serialize_pem())
+            .unwrap();
+        let tls = Tls { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+        let config = Config {
+            store: folder.path().join("pgate.db"),
+            signing_key: folder.path().join("signing.key"),
+            tls: Some(tls),
+            ..other.app.config.clone()
+        };
+        let server = Server::bind(config).await.unwrap();
+        let url = format!("{}/healthz", server.public_url());
+        assert!(url.starts_with("https://"));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(server.run(stop.clone().cancelled_owned()));
+        let root = reqwest::Certificate::from_pem(certified.cert.pem().as_bytes()).unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([root]).build().unwrap();
+        assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
+        let stranger = reqwest::Client::builder().no_proxy().build().unwrap();
+        assert!(stranger.get(&url).send().await.is_err(), "the certificate is checked");
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_a_clear_error() {
+        let other = TestServer::start().await;
+        let listen = other.url("").trim_start_matches("http://").parse().unwrap();
+        let config = Config { listen, ..other.app.config.clone() };
+        let error = Server::bind(config).await.unwrap_err();
+        assert!(error.to_string().starts_with(&format!("can't listen on {listen}")), "{error}");
+    }
 }

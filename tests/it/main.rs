@@ -17,6 +17,7 @@ mod log;
 mod masks;
 mod privileges;
 mod proxy;
+mod server;
 mod shop;
 mod stage;
 mod workflows;

@@ -260,8 +260,15 @@ impl Broker {
             target: lease.target.clone(),
             why: "the lease names none".to_owned(),
         })?;
-        let mut connection =
-            reach::connect_as(&lease.target, &admin, &self.folder, &lease.database).await?;
+        let name = &lease.target;
+        let connected = reach::connect_as(name, &admin, &self.folder, Some(&lease.database)).await;
+        let mut connection = match connected {
+            // The database may be gone; then the role holds nothing in it.
+            Err(BrokerError::Login { .. }) => {
+                reach::connect_as(name, &admin, &self.folder, None).await?
+            }
+            connected => connected?,
+        };
         let dropped =
             role::drop(&mut connection, &lease.target, &lease.name, lease.owner.as_deref()).await;
         let _ = connection.close().await;

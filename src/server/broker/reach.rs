@@ -130,15 +130,15 @@ pub(super) async fn connect(
     admin_url: &SecretRef,
     folder: &Path,
 ) -> Result<PgConnection, BrokerError> {
-    connect_as(&target.name, admin_url, folder, &database(&target.url)).await
+    connect_as(&target.name, admin_url, folder, Some(&database(&target.url))).await
 }
 
-/// The same by the target's name and database.
+/// The same by the target's name and database; without one, the URL's own.
 pub(super) async fn connect_as(
     target: &str,
     admin_url: &SecretRef,
     folder: &Path,
-    database: &str,
+    database: Option<&str>,
 ) -> Result<PgConnection, BrokerError> {
     let url = secret(target, admin_url, folder)?;
     let bad_url = || BrokerError::Secret {
@@ -153,11 +153,13 @@ pub(super) async fn connect_as(
         .expose_secret()
         .parse::<PgConnectOptions>()
         .map_err(|_| bad_url())?
-        // Roles are given their privileges where sessions will be.
-        .database(database)
         .application_name("pgate broker")
         .options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)])
         .disable_statement_logging();
+    // Roles are given their privileges where sessions will be.
+    if let Some(database) = database {
+        options = options.database(database);
+    }
     if !parsed.query_pairs().any(|(key, _)| key == "sslmode" || key == "ssl-mode") {
         options = options.ssl_mode(if is_local(&parsed) {
             PgSslMode::Prefer
