@@ -5,6 +5,7 @@ mod catalog;
 mod cli;
 mod cluster;
 mod documentation;
+mod drivers;
 mod end_to_end;
 mod fuzz;
 mod generated;

@@ -57,6 +57,8 @@ pub struct Options {
     pub issuer: IssuerOptions,
     /// Policy files (name and content) besides, or instead of, the sample ones.
     pub policy: Vec<(String, String)>,
+    /// Further lines of the control plane's `pgate.toml`, at its end.
+    pub server: String,
 }
 
 /// A running stage. Dropping it ends and removes all of it.
@@ -89,7 +91,7 @@ impl Stage {
             fs::write(policy.join(name), content)?;
         }
         let settings = server_settings(issuer.url(), &options.issuer.client_id);
-        fs::write(server.join("pgate.toml"), settings)?;
+        fs::write(server.join("pgate.toml"), settings + &options.server)?;
 
         let executable = executable.to_owned();
         let server = Keeper::start(&executable, folder.path(), &cluster)?;
