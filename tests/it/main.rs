@@ -4,6 +4,7 @@
 mod catalog;
 mod cli;
 mod cluster;
+mod demo;
 mod documentation;
 mod drivers;
 mod end_to_end;

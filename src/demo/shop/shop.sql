@@ -4,7 +4,7 @@
 CREATE SCHEMA shop;
 SET search_path = shop;
 
--- A repeatable number in [0, size) for row `n` and purpose `salt`.
+-- A repeatable number in [0, size) for row `n` and purpose `salt`; size is at most 65536.
 CREATE FUNCTION pg_temp.pick(n bigint, salt int, size int) RETURNS int
     LANGUAGE sql IMMUTABLE AS
     $$ SELECT (((n * 7919 + salt * 104729) * 2654435761 % 4294967296) / 65536 % size)::int $$;
@@ -45,9 +45,9 @@ SELECT md5('customer ' || n)::uuid,
        '9' || lpad(pg_temp.pick(n, 3, 100)::text, 2, '0') || '-'
            || lpad(pg_temp.pick(n, 4, 100)::text, 2, '0') || '-' || lpad((n % 10000)::text, 4, '0'),
        date '1940-01-01' + pg_temp.pick(n, 5, 24000),
-       CASE WHEN n % 11 = 0 THEN NULL ELSE 18000 + pg_temp.pick(n, 6, 9000000) / 100.0 END,
+       CASE WHEN n % 11 = 0 THEN NULL ELSE 18000 + pg_temp.pick(n, 6, 9500) * 9.75 END,
        jsonb_build_object('street', 1 + pg_temp.pick(n, 7, 240) || ' ' || street,
-                          'city', city, 'zip', lpad(pg_temp.pick(n, 8, 100000)::text, 5, '0')),
+                          'city', city, 'zip', lpad(pg_temp.pick(n, 8, 65000)::text, 5, '0')),
        ('10.' || pg_temp.pick(n, 9, 256) || '.' || pg_temp.pick(n, 10, 256) || '.'
            || 1 + pg_temp.pick(n, 11, 254))::inet,
        '$2b$12$' || md5('password ' || n) || substr(md5('salt ' || n), 1, 21),
