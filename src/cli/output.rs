@@ -141,11 +141,18 @@ impl Output {
         }
         if !self.stderr_is_terminal {
             self.note(&message);
+        }
+        self.brief_spinner(message)
+    }
+
+    /// The same for what takes a moment: on no terminal it isn't worth a line.
+    pub(crate) fn brief_spinner(&self, message: impl Into<String>) -> Spinner {
+        if self.chatter == Chatter::Quiet || self.is_json() || !self.stderr_is_terminal {
             return Spinner(ProgressBar::hidden());
         }
         let style = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let bar = ProgressBar::new_spinner().with_style(style).with_message(message);
+        let bar = ProgressBar::new_spinner().with_style(style).with_message(message.into());
         bar.enable_steady_tick(Duration::from_millis(120));
         Spinner(bar)
     }

@@ -369,4 +369,6 @@ pub struct ScanReplacement {
     pub relation: usize,
     /// `SELECT … FROM [ONLY] schema.table`, without parentheses.
     pub select: String,
+    /// The relation's columns that `select` leaves out.
+    pub omitted: Vec<AttributeNumber>,
 }

@@ -54,7 +54,8 @@ impl Session {
         client: Client,
         context: &Context,
     ) -> Result<Self, Failure> {
-        let spinner = context.output.spinner(format!("opening a session on {}", grant.target));
+        let spinner =
+            context.output.brief_spinner(format!("opening a session on {}", grant.target));
         let keys = client.keys().await?.keys;
         let keys: Vec<VerifyingKey> =
             keys.iter().filter_map(|jwk| VerifyingKey::from_jwk(jwk).ok()).collect();
@@ -199,7 +200,7 @@ impl Session {
         if let Err(error) = spool.close(end, Timestamp::now()) {
             context.output.warn(error.to_string());
         }
-        let spinner = context.output.spinner("uploading the session log");
+        let spinner = context.output.brief_spinner("uploading the session log");
         let outcome = uploader.finish(LAST_UPLOAD).await;
         drop(spinner);
         let uploaded = match outcome {

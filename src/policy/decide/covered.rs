@@ -153,12 +153,14 @@ impl Judge<'_> {
             if used.range.is_empty() {
                 return Err(unmaskable(&self.column_name(oid, None), cover));
             }
+            let mut omitted = Vec::new();
             for (number, cover) in self.compiled.covered(oid) {
-                if matches!(cover, Cover::Mask { .. }) {
-                    masked.push(self.column_name(oid, Some(number)));
+                match cover {
+                    Cover::Mask { .. } => masked.push(self.column_name(oid, Some(number))),
+                    Cover::Hidden { .. } => omitted.push(number),
                 }
             }
-            replacements.push(ScanReplacement { relation: at, select });
+            replacements.push(ScanReplacement { relation: at, select, omitted });
         }
         masked.sort();
         masked.dedup();

@@ -14,8 +14,8 @@ use pg_query::protobuf::Token;
 
 use self::edits::{Edit, Edits};
 use super::{
-    Access, AnalysisError, Catalog, Facts, RelationKind, RelationUse, Resolution, ScanReplacement,
-    Statement, StatementKind,
+    Access, AnalysisError, AttributeNumber, Catalog, Facts, RelationKind, RelationUse, Resolution,
+    ScanReplacement, Statement, StatementKind,
     parse::{self, Tokens},
 };
 
@@ -210,7 +210,7 @@ fn plan_scan(
     let select = &replacement.select;
     if is_copy {
         let end = copy_end(tokens, &used.range).ok_or_else(not_a_scan)?;
-        let columns = copied_columns(catalog, used);
+        let columns = copied_columns(catalog, used, &replacement.omitted);
         let query = format!("SELECT {columns} FROM ({select}) AS {}", quoted(&name));
         plan.push(Change {
             edit: Edit { range: used.range.start..end, text: format!("({query})") },
@@ -305,16 +305,19 @@ fn copy_end(tokens: &Tokens, table: &Range<usize>) -> Option<usize> {
 }
 
 /// The columns that a COPY of a table copies: those it lists, else all but the
-/// generated ones, as PostgreSQL does.
-fn copied_columns(catalog: &Catalog, used: &RelationUse) -> String {
+/// generated ones, as PostgreSQL does, and those that the replacement leaves out.
+fn copied_columns(catalog: &Catalog, used: &RelationUse, omitted: &[AttributeNumber]) -> String {
     let mut columns = used.columns.clone();
     if columns.is_empty()
         && let Resolution::Relation(oid) = used.resolution
         && let Some(relation) = catalog.relation(oid)
         && relation.kind != RelationKind::View
     {
-        let stored = relation.columns.iter().filter(|column| column.generated_from.is_empty());
-        columns = stored.map(|column| column.name.clone()).collect();
+        let copied = relation
+            .columns
+            .iter()
+            .filter(|column| column.generated_from.is_empty() && !omitted.contains(&column.number));
+        columns = copied.map(|column| column.name.clone()).collect();
     }
     if columns.is_empty() {
         return "*".into();

@@ -6,8 +6,8 @@ mod second_reader;
 use serde::Deserialize;
 
 use super::{
-    Access, Catalog, Facts, Resolution, ScanReplacement, SpliceError, Spliced, Statement, analyse,
-    on_large_stack, splice,
+    Access, AttributeNumber, Catalog, Facts, Resolution, ScanReplacement, SpliceError, Spliced,
+    Statement, analyse, on_large_stack, splice,
 };
 
 /// The catalog that every case is read against.
@@ -151,6 +151,7 @@ fn masked(text: &str) -> Result<Spliced, SpliceError> {
                     .map(|(relation, _)| ScanReplacement {
                         relation,
                         select: "SELECT masked FROM shop.customers".into(),
+                        omitted: vec![AttributeNumber(4)],
                     })
                     .collect()
             })
