@@ -8,7 +8,13 @@ mod grants;
 mod leases;
 mod sessions;
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::{OpenOptions, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use sqlx::{
@@ -26,6 +32,14 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/server/migrations");
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The file can't be kept for its owner alone.
+    #[error("the store {path} can't be opened: {error}", path = .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The database.
     #[error("the store: {0}")]
     Database(#[from] sqlx::Error),
@@ -49,9 +63,9 @@ pub(super) struct Store {
 impl Store {
     /// Opens the file, makes it where there is none, and brings its tables up to date.
     pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+        private(path).map_err(|error| StoreError::File { path: path.to_owned(), error })?;
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
@@ -75,6 +89,13 @@ impl Store {
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Makes the file where there is none, readable by its owner alone; SQLite gives
+/// its companions the same mode.
+fn private(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 fn time(micros: i64, what: &'static str) -> Result<Timestamp, StoreError> {
