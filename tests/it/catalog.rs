@@ -176,3 +176,14 @@ async fn everything_that_psql_asks_is_known_to_the_catalog() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_extensions_compiled_operators_and_types_are_as_good_as_built_in() {
+    let cluster = Cluster::start(Options::default()).await.unwrap();
+    let catalog =
+        load(&cluster, "CREATE EXTENSION citext; CREATE TABLE person (email citext)").await;
+    // Were they not, one extension would have every `=` of the database refused.
+    assert!(catalog.operator_is_builtin(&name(None, "=")));
+    assert_eq!(catalog.type_is_builtin(&name(None, "citext")), Some(true));
+    assert_eq!(catalog.functions(&name(None, "citext_eq")).count(), 1);
+}

@@ -303,7 +303,8 @@ impl Catalog {
             && self.objects.builtin_functions.contains(&name.name)
     }
 
-    /// Whether an operator of this name can only be one of PostgreSQL's own.
+    /// Whether an operator of this name can only be one of PostgreSQL's own, or one
+    /// that an extension compiled into the server (`citext`, `hstore`).
     pub fn operator_is_builtin(&self, name: &Name) -> bool {
         let others = self.objects.operators.get(&name.name).map(Vec::as_slice).unwrap_or_default();
         match name.schema.as_deref() {

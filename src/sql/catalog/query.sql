@@ -17,6 +17,20 @@ type_base AS (
             AND b.typtype OPERATOR(pg_catalog.<>) 'd'::pg_catalog."char"
     ) ON d.oid OPERATOR(pg_catalog.=) t.oid
 ),
+-- Extensions' compiled functions that run with their caller's rights: what an operator
+-- or a type of an extension (citext, hstore, PostGIS) runs is as trusted as the
+-- server that a superuser installed it into. Calls by name are another matter.
+compiled_extension AS (
+    SELECT f.oid
+    FROM pg_catalog.pg_proc f
+    JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) f.prolang
+    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 1255::pg_catalog.oid
+        AND d.objid OPERATOR(pg_catalog.=) f.oid
+        AND d.refclassid OPERATOR(pg_catalog.=) 3079::pg_catalog.oid
+        AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char"
+    WHERE l.lanname OPERATOR(pg_catalog.=) ANY ('{c,internal}'::pg_catalog.name[])
+      AND NOT f.prosecdef
+),
 relation AS (
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence
     FROM pg_catalog.pg_class c
@@ -183,12 +197,16 @@ SELECT pg_catalog.json_build_object(
             '[]'::pg_catalog.json)
         FROM pg_catalog.pg_operator o
         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace
-        WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
-           OR n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.name),
+        WHERE (o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+           OR n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.name)
+          AND o.oprcode::pg_catalog.oid OPERATOR(pg_catalog.<>)
+              ALL (SELECT c.oid FROM compiled_extension c)),
     'types', (
         SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(n.nspname, t.typname,
             fn.nspname OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.name
-            AND f.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid)), '[]'::pg_catalog.json)
+            AND f.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid
+            OR f.oid OPERATOR(pg_catalog.=) ANY (SELECT c.oid FROM compiled_extension c))),
+            '[]'::pg_catalog.json)
         FROM pg_catalog.pg_type t
         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace
         LEFT JOIN pg_catalog.pg_class k ON k.oid OPERATOR(pg_catalog.=) t.typrelid
