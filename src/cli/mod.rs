@@ -5,8 +5,6 @@
 //! line, a variant of [`Command`], an arm in [`dispatch`]. This module parses,
 //! dispatches and maps failures to exit codes; it decides nothing else.
 
-#![expect(dead_code, reason = "the commands that use the rest of it come next")]
-
 mod approve;
 mod completions;
 mod connect;

@@ -178,13 +178,6 @@ impl Output {
 /// A running spinner; dropping it wipes it off the terminal.
 pub(crate) struct Spinner(ProgressBar);
 
-impl Spinner {
-    /// Changes what it says.
-    pub(crate) fn say(&self, message: impl Into<String>) {
-        self.0.set_message(message.into());
-    }
-}
-
 impl Drop for Spinner {
     fn drop(&mut self) {
         self.0.finish_and_clear();
