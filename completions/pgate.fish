@@ -236,7 +236,7 @@ complete -c pgate -n "__fish_pgate_using_subcommand serve" -l config -d 'The con
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
 json\t'One JSON object, or one event a line, on stdout'"
-complete -c pgate -n "__fish_pgate_using_subcommand serve" -l check -d 'Only read the configuration, and say what is wrong with it'
+complete -c pgate -n "__fish_pgate_using_subcommand serve" -l check -d 'Only read the configuration and the policy, and say what is wrong with them'
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -s q -l quiet -d 'Say nothing but results and errors'
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -l no-input -d 'Never ask anything, never open a browser'
