@@ -2,6 +2,7 @@
 //! environment, a real control plane, a real issuer.
 
 mod house;
+#[cfg(target_os = "linux")]
 mod keyring;
 mod oidc_provider;
 

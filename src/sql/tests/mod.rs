@@ -98,7 +98,9 @@ fn statements_are_found_where_they_stand() {
 fn replacements_of_another_text_are_refused() {
     let catalog = catalog();
     let statements = read("SELECT * FROM customers").unwrap();
-    let replacement = ScanReplacement { relation: 0, select: "SELECT 1".into() };
+    let whole =
+        |select: &str| ScanReplacement { relation: 0, select: select.into(), omitted: Vec::new() };
+    let replacement = whole("SELECT 1");
     for text in ["", "-- a", "SELECT 1", "SELECT 1; SELECT 2", "SELECT * FROM secret"] {
         let replacements = [vec![replacement.clone()]];
         on_large_stack(|| splice(text, &catalog, &replacements, &statements).unwrap_err());
@@ -110,7 +112,7 @@ fn replacements_of_another_text_are_refused() {
         "SELECT 1 --",
         "DELETE FROM ok",
     ] {
-        let replacements = [vec![ScanReplacement { relation: 0, select: select.into() }]];
+        let replacements = [vec![whole(select)]];
         let text = "SELECT * FROM customers";
         let spliced = on_large_stack(|| splice(text, &catalog, &replacements, &statements));
         assert_eq!(spliced.is_ok(), select == "TABLE ok", "{select}");

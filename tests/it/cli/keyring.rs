@@ -1,5 +1,5 @@
 //! Logins in a real keyring: GNOME's on a session bus of its own. Without both
-//! this says so and passes, unless `PGATE_TEST_EVERYTHING` is set.
+//! this says so and passes, unless `PGATE_TEST_ALL` is set.
 
 use std::{path::PathBuf, process::Stdio};
 
@@ -27,10 +27,10 @@ fn on_path(program: &str) -> Option<PathBuf> {
 async fn tokens_live_in_the_keyring_where_there_is_one() {
     if on_path("dbus-run-session").is_none() || on_path("gnome-keyring-daemon").is_none() {
         assert!(
-            std::env::var_os("PGATE_TEST_EVERYTHING").is_none(),
+            std::env::var_os("PGATE_TEST_ALL").is_none(),
             "dbus-run-session and gnome-keyring-daemon are not installed"
         );
-        eprintln!("left out: no dbus-run-session or no gnome-keyring-daemon");
+        eprintln!("skipped: no dbus-run-session or no gnome-keyring-daemon");
         return;
     }
     let house = House::build().await;

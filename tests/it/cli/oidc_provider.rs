@@ -1,6 +1,6 @@
 //! `pgate login` against a certified OpenID provider: npm's `oidc-provider`, which
 //! `tests/run` installs. Without it these tests say so and pass, unless
-//! `PGATE_TEST_EVERYTHING` is set.
+//! `PGATE_TEST_ALL` is set.
 
 use std::{
     path::{Path, PathBuf},
@@ -27,13 +27,13 @@ struct Provider {
 /// Where the packages are, if they are installed.
 fn packages() -> Option<PathBuf> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let installed = tests.join("node_modules/oidc-provider").is_dir();
+    let installed = tests.join("drivers/node_modules/oidc-provider").is_dir();
     if !installed {
         assert!(
-            std::env::var_os("PGATE_TEST_EVERYTHING").is_none(),
-            "npm's oidc-provider is not installed: run `npm ci` in tests/"
+            std::env::var_os("PGATE_TEST_ALL").is_none(),
+            "npm's oidc-provider is not installed; `tests/run` installs it"
         );
-        eprintln!("left out: npm's oidc-provider is not installed (`npm ci` in tests/)");
+        eprintln!("skipped: npm's oidc-provider is not installed; `tests/run` installs it");
     }
     installed.then_some(tests)
 }
@@ -44,7 +44,7 @@ impl Provider {
         let script = packages.join("it/cli/oidc_provider/provider.mjs");
         let mut process = Command::new("node")
             .arg(script)
-            .env("PGATE_TEST_NODE_MODULES", packages.join("node_modules"))
+            .env("PGATE_TEST_NODE_MODULES", packages.join("drivers/node_modules"))
             .env("PGATE_TEST_TOKEN_SECONDS", token_seconds.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
