@@ -40,7 +40,7 @@ for (const text of [
   'SELECT secret FROM api_keys WHERE id = $1',
   'SELECT password_hash FROM customers WHERE id = $1',
 ]) {
-  await assert.rejects(client.query(text, [1]), (error) => error.code === '42501' && error.detail);
+  await assert.rejects(client.query(text, [1]), (error) => error.code === '42501' && Boolean(error.detail));
 }
 assert.equal((await client.query('SELECT 1 AS one')).rows[0].one, 1);
 

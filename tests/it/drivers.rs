@@ -5,7 +5,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -74,6 +74,8 @@ async fn node_postgres_works_under_readonly() {
 /// npm's `oidc-provider`; ends when it is dropped.
 struct Provider {
     process: Child,
+    /// Held open: a program whose output nobody takes ends.
+    _output: BufReader<ChildStdout>,
     issuer: String,
 }
 
@@ -87,8 +89,9 @@ impl Provider {
             .spawn()
             .unwrap();
         let mut issuer = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut issuer).unwrap();
-        Self { process, issuer: issuer.trim().to_owned() }
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        output.read_line(&mut issuer).unwrap();
+        Self { process, _output: output, issuer: issuer.trim().to_owned() }
     }
 }
 
