@@ -52,6 +52,9 @@ _pgate() {
             pgate,man)
                 cmd="pgate__subcmd__man"
                 ;;
+            pgate,policy)
+                cmd="pgate__subcmd__policy"
+                ;;
             pgate,replay)
                 cmd="pgate__subcmd__replay"
                 ;;
@@ -88,6 +91,9 @@ _pgate() {
             pgate__subcmd__log,verify)
                 cmd="pgate__subcmd__log__subcmd__verify"
                 ;;
+            pgate__subcmd__policy,check)
+                cmd="pgate__subcmd__policy__subcmd__check"
+                ;;
             pgate__subcmd__sessions,list)
                 cmd="pgate__subcmd__sessions__subcmd__list"
                 ;;
@@ -101,7 +107,7 @@ _pgate() {
 
     case "${cmd}" in
         pgate)
-            opts="-q -v -h -V --server --output --quiet --verbose --no-input --help --version login logout whoami targets request grants inbox approve deny connect doctor sessions replay log serve demo completions man"
+            opts="-q -v -h -V --server --output --quiet --verbose --no-input --help --version login logout whoami targets request grants inbox approve deny connect doctor sessions replay log policy serve demo completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -551,6 +557,50 @@ _pgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pgate__subcmd__policy)
+            opts="-q -v -h --server --output --quiet --verbose --no-input --help check"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pgate__subcmd__policy__subcmd__check)
+            opts="-q -v -h --server --output --quiet --verbose --no-input --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --server)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

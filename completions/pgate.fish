@@ -46,6 +46,7 @@ complete -c pgate -n "__fish_pgate_needs_command" -f -a "doctor" -d 'Check every
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "sessions" -d 'List and show sessions: your own, and those that you may review'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "replay" -d 'Show what happened in a session: statements, verdicts, rows and times'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "log" -d 'Verify, export and upload session logs'
+complete -c pgate -n "__fish_pgate_needs_command" -f -a "policy" -d 'Check policy files'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "serve" -d 'Run the control plane: grants, approvals, policy, credentials, session logs'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "demo" -d 'See the whole product work, on a real PostgreSQL, on this machine only'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
@@ -232,6 +233,21 @@ complete -c pgate -n "__fish_pgate_using_subcommand log; and __fish_seen_subcomm
 complete -c pgate -n "__fish_pgate_using_subcommand log; and __fish_seen_subcommand_from upload" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
 complete -c pgate -n "__fish_pgate_using_subcommand log; and __fish_seen_subcommand_from upload" -l no-input -d 'Never ask anything, never open a browser'
 complete -c pgate -n "__fish_pgate_using_subcommand log; and __fish_seen_subcommand_from upload" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -f -a "check" -d 'Check policy files and print which layer enforces each rule'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -l config -d 'The configuration file' -r -F
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
