@@ -91,7 +91,7 @@ pub(super) fn reference(secret: &SecretRef) -> String {
     }
 }
 
-/// The opposite of [`reference`].
+/// The opposite of [`reference()`].
 pub(super) fn parse_reference(text: &str) -> Option<SecretRef> {
     match text.split_once(':')? {
         ("env", name) => Some(SecretRef::Env(name.to_owned())),

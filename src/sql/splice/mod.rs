@@ -99,7 +99,7 @@ impl Spliced {
 /// Rewrites a query string: every scan that `replacements` names, one list for each
 /// statement, becomes a sub-select under the name that the text relies on.
 ///
-/// `statements` must be what [`analyse`](super::analyse) made of this text under this
+/// `statements` must be what [`analyse`](super::analyse()) made of this text under this
 /// catalog. Call it [on a large stack](super::on_large_stack).
 ///
 /// # Errors
