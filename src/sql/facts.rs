@@ -308,8 +308,19 @@ pub struct TypeUse {
 pub struct SettingUse {
     /// The setting, in lower case; `*` for RESET ALL.
     pub name: String,
-    /// The values, where they are constants.
-    pub values: Vec<String>,
+    /// What it is set to.
+    pub value: SettingValue,
+}
+
+/// What a setting is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingValue {
+    /// What the session began with: RESET, SET … TO DEFAULT.
+    Default,
+    /// One constant or several, as text.
+    Constants(Vec<String>),
+    /// A parameter: any value that the client binds.
+    Parameter,
 }
 
 /// Transaction control.
@@ -339,7 +350,7 @@ pub enum SideDoor {
     ServerFile,
     /// COPY with a program.
     ServerProgram,
-    /// LISTEN, UNLISTEN, NOTIFY.
+    /// LISTEN, NOTIFY.
     Notification,
     /// LOAD of a library.
     LoadLibrary,

@@ -25,7 +25,7 @@ pub use catalog::{
 };
 pub use facts::{
     Access, Action, ColumnContext, ColumnUse, Facts, FunctionUse, Name, OperatorUse, RelationUse,
-    Resolution, ScanReplacement, SettingUse, SideDoor, Statement, StatementKind,
+    Resolution, ScanReplacement, SettingUse, SettingValue, SideDoor, Statement, StatementKind,
     TransactionControl, TypeUse,
 };
 pub use parse::AnalysisError;

@@ -57,7 +57,6 @@ async fn psycopg_works_under_readonly() {
 }
 
 #[tokio::test]
-#[ignore = "asyncpg turns jit off by set_config before it introspects an enum, which pgate refuses"]
 async fn asyncpg_works_under_readonly() {
     if installed("asyncpg", &python()) {
         holds_under_readonly(&python(), "asyncpg_session.py", "asyncpg: all").await;

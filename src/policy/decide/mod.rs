@@ -161,9 +161,10 @@ impl Judge<'_> {
             match action {
                 // These come on top of what the statement does anyway: a rule can take them
                 // away, but need not give them.
-                Action::Copy | Action::Explain | Action::Merge => self.not_taken_away(*action)?,
-                // Decided setting by setting.
-                Action::Set => {}
+                // Settings are decided one by one besides.
+                Action::Copy | Action::Explain | Action::Merge | Action::Set => {
+                    self.not_taken_away(*action)?;
+                }
                 Action::Call if door => {}
                 Action::Call => self.call()?,
                 Action::Ddl | Action::Maintain

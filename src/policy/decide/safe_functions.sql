@@ -23,7 +23,9 @@ WITH reviewed_volatile (name) AS (
            ('pg_database_collation_actual_version'), ('pg_postmaster_start_time'),
            ('pg_conf_load_time'), ('inet_client_addr'), ('inet_client_port'),
            ('inet_server_addr'), ('inet_server_port'), ('pg_tablespace_location'),
-           ('pg_partition_tree'), ('pg_partition_ancestors')
+           ('pg_partition_tree'), ('pg_partition_ancestors'),
+           -- No lock is ever taken through pgate; pools send it when they take a connection back.
+           ('pg_advisory_unlock_all')
 ),
 -- Plain computations that came with PostgreSQL 16 to 18, and others, reviewed by hand.
 later (name) AS (

@@ -6,7 +6,7 @@
 
 use crate::{
     policy::{Denied, Role, RuleRef},
-    sql::SettingUse,
+    sql::{SettingUse, SettingValue},
 };
 
 /// Settings that no role can open: they change who runs statements, how text is
@@ -84,28 +84,33 @@ pub(in crate::policy) fn is_never(name: &str) -> bool {
 /// session's own.
 pub(super) fn refuse(setting: &SettingUse, role: &Role, search_path: &[String]) -> Option<Denied> {
     let name = setting.name.as_str();
-    let value = match setting.values.as_slice() {
+    let values = match &setting.value {
+        SettingValue::Constants(values) => values.as_slice(),
+        SettingValue::Default | SettingValue::Parameter => &[],
+    };
+    // A parameter may be anything: none of the values that a setting is restricted to.
+    let value = match values {
         [one] => Some(one.as_str()),
         _ => None,
     };
+    let resets = setting.value == SettingValue::Default;
     let is = |words: &[&str]| {
         value.is_some_and(|value| words.iter().any(|word| value.eq_ignore_ascii_case(word)))
     };
     let (fits, only) = match name {
         // RESET ALL and resets in general lead back to what the session began with.
         "*" => (true, ""),
-        _ if setting.values.is_empty() && !matches!(name, "role" | "session_authorization") => {
-            (true, "")
-        }
+        _ if resets && !matches!(name, "role" | "session_authorization") => (true, ""),
         "client_encoding" | "names" => (is(&["UTF8", "UTF-8", "UNICODE"]), "UTF8"),
         "standard_conforming_strings" => (is(&["on", "true", "yes", "1"]), "on"),
         "search_path" => {
             // The effective path begins with what PostgreSQL searches unasked.
             let unasked =
                 |schema: &&String| *schema != "pg_catalog" && !schema.starts_with("pg_temp_");
-            let asked = setting.values.iter().filter(unasked);
+            let asked = values.iter().filter(unasked);
             let same = asked.eq(search_path.iter().filter(unasked));
-            (same, "the path that the session began with")
+            let known = setting.value != SettingValue::Parameter;
+            (known && same, "the path that the session began with")
         }
         "client_min_messages" => (is(&["notice", "warning", "error"]), "notice, warning or error"),
         "statement_timeout" => {

@@ -206,5 +206,5 @@ const BUILTIN_FUNCTIONS: &str = "abs array_agg array_length avg bernoulli btrim 
     format_type generate_series has_table_privilege initcap json_agg json_build_object jsonb_agg \
     jsonb_build_object jsonb_each left length lower max md5 min now nextval obj_description \
     pg_get_expr pg_get_userbyid percentile_cont position pg_read_file pg_sleep pg_table_is_visible query_to_xml random rank \
-    regexp_replace repeat right round row_number row_to_json set_config setval similar_to_escape string_agg substr \
+    pg_advisory_unlock_all regexp_replace repeat right round row_number row_to_json set_config setval similar_to_escape string_agg substr \
     substring sum system timezone to_char to_json to_jsonb trim unnest upper version";

@@ -6,8 +6,8 @@ mod second_reader;
 use serde::Deserialize;
 
 use super::{
-    Access, AttributeNumber, Catalog, Facts, Resolution, ScanReplacement, SpliceError, Spliced,
-    Statement, analyse, on_large_stack, splice,
+    Access, AttributeNumber, Catalog, Facts, Resolution, ScanReplacement, SettingValue,
+    SpliceError, Spliced, Statement, analyse, on_large_stack, splice,
 };
 
 /// The catalog that every case is read against.
@@ -239,7 +239,11 @@ fn summary(facts: &Facts) -> String {
     );
     parts
         .extend(facts.types.iter().filter(|t| !t.builtin).map(|t| format!("type {}", t.name.name)));
-    parts.extend(facts.settings.iter().map(|s| format!("sets {}={}", s.name, s.values.join(","))));
+    parts.extend(facts.settings.iter().map(|setting| match &setting.value {
+        SettingValue::Default => format!("sets {}=", setting.name),
+        SettingValue::Constants(values) => format!("sets {}={}", setting.name, values.join(",")),
+        SettingValue::Parameter => format!("sets {}=$", setting.name),
+    }));
     parts.extend(facts.transaction.iter().map(|t| format!("{t:?}")));
     parts.extend(facts.prepared.iter().map(|name| format!("prepared {name}")));
     parts.extend(facts.actions.iter().map(|action| format!("+{}", word(action))));

@@ -74,6 +74,9 @@ impl Walk<'_> {
     }
 
     pub(super) fn function_call(&mut self, call: &FuncCall) {
+        if self.setting_by_call(call) {
+            return;
+        }
         let FuncCall {
             funcname,
             args,

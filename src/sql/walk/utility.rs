@@ -4,19 +4,19 @@
 use pg_query::{
     Node, NodeEnum,
     protobuf::{
-        ClusterStmt, ConstraintsSetStmt, CopyStmt, ExecuteStmt, ExplainStmt, LockStmt, ObjectType,
-        PrepareStmt, RangeVar, RefreshMatViewStmt, ReindexObjectType, ReindexStmt, TransactionStmt,
-        TransactionStmtKind, TruncateStmt, VacuumRelation, VacuumStmt, VariableSetKind,
-        VariableSetStmt, a_const,
+        ClusterStmt, ConstraintsSetStmt, CopyStmt, ExecuteStmt, ExplainStmt, FuncCall, LockStmt,
+        ObjectType, PrepareStmt, RangeVar, RefreshMatViewStmt, ReindexObjectType, ReindexStmt,
+        TransactionStmt, TransactionStmtKind, TruncateStmt, VacuumRelation, VacuumStmt,
+        VariableSetKind, VariableSetStmt, a_const,
     },
 };
 
 use super::{
     super::{
-        Access, Action, ColumnContext, Resolution, SettingUse, SideDoor, StatementKind,
-        TransactionControl,
+        Access, Action, ColumnContext, Resolution, SettingUse, SettingValue, SideDoor,
+        StatementKind, TransactionControl,
     },
-    Walk,
+    Walk, name_of,
     scope::item_of,
     strings,
 };
@@ -68,9 +68,11 @@ impl Walk<'_> {
                     }
                 }
             }
-            NodeEnum::NotifyStmt(_) | NodeEnum::ListenStmt(_) | NodeEnum::UnlistenStmt(_) => {
+            NodeEnum::NotifyStmt(_) | NodeEnum::ListenStmt(_) => {
                 self.side_door(SideDoor::Notification);
             }
+            // It only ever ends what was begun by LISTEN; pools send it with each reset.
+            NodeEnum::UnlistenStmt(_) => {}
             NodeEnum::CallStmt(call) => {
                 self.action(Action::Call);
                 match (&call.funccall, &call.funcexpr) {
@@ -187,10 +189,7 @@ impl Walk<'_> {
         for mode in modes {
             match &mode.node {
                 Some(NodeEnum::DefElem(mode)) => {
-                    let values = mode.arg.iter().filter_map(|node| constant(node)).collect();
-                    self.facts
-                        .settings
-                        .push(SettingUse { name: mode.defname.to_lowercase(), values });
+                    self.sets(&mode.defname, mode.arg.as_deref().into_iter());
                 }
                 Some(NodeEnum::AConst(_)) => {}
                 _ => self.unclassified("a transaction mode of another kind"),
@@ -207,17 +206,14 @@ impl Walk<'_> {
                 self.facts.transaction = Some(TransactionControl::Characteristics);
                 match name.as_str() {
                     "transaction" | "session characteristics" => self.transaction_modes(args),
-                    "transaction snapshot" => self.facts.settings.push(SettingUse {
-                        name: "transaction_snapshot".into(),
-                        values: args.iter().filter_map(constant).collect(),
-                    }),
+                    "transaction snapshot" => self.sets("transaction_snapshot", args.iter()),
                     _ => self.unclassified("a SET of another kind"),
                 }
                 return;
             }
             VariableSetKind::VarResetAll => {
                 self.action(Action::Set);
-                self.facts.settings.push(SettingUse { name: "*".into(), values: Vec::new() });
+                self.sets("*", std::iter::empty());
                 return;
             }
             VariableSetKind::VarSetValue
@@ -231,8 +227,64 @@ impl Walk<'_> {
         }
         self.action(Action::Set);
         self.nodes(args);
-        let values = args.iter().filter_map(constant).collect();
-        self.facts.settings.push(SettingUse { name, values });
+        self.sets(&name, args.iter());
+    }
+
+    /// A setting gets these constants; none resets it.
+    fn sets<'n>(&mut self, name: &str, values: impl Iterator<Item = &'n Node>) {
+        let Some(values) = values.map(constant).collect::<Option<Vec<_>>>() else {
+            self.unclassified("a setting of another kind");
+            return;
+        };
+        let value = match values {
+            values if values.is_empty() => SettingValue::Default,
+            values => SettingValue::Constants(values),
+        };
+        self.facts.settings.push(SettingUse { name: name.to_ascii_lowercase(), value });
+    }
+
+    /// `set_config('name', …, local)` with a constant or a parameter as the value is a
+    /// SET, and decided as one: drivers send it. With anything else it stays a call
+    /// of a function, and `false` is returned.
+    pub(super) fn setting_by_call(&mut self, call: &FuncCall) -> bool {
+        let FuncCall {
+            funcname,
+            args,
+            agg_order,
+            agg_filter: None,
+            over: None,
+            agg_within_group: false,
+            agg_star: false,
+            agg_distinct: false,
+            func_variadic: false,
+            funcformat: _,
+            location: _,
+        } = call
+        else {
+            return false;
+        };
+        let Some(function) = name_of(&strings(funcname)) else { return false };
+        let is_own = function.name == "set_config"
+            && self.catalog.has_builtin_function(&function)
+            && self.catalog.functions(&function).next().is_none();
+        let ([name, value, local], true, true) = (args.as_slice(), is_own, agg_order.is_empty())
+        else {
+            return false;
+        };
+        let (Some(name), Some(_)) = (text(name), constant(local)) else { return false };
+        let name = name.to_ascii_lowercase();
+        let value = match (&value.node, text(value)) {
+            (Some(NodeEnum::ParamRef(_)), _) => SettingValue::Parameter,
+            (_, Some(value)) if name == "search_path" => match plain_names(value) {
+                Some(names) => SettingValue::Constants(names),
+                None => return false,
+            },
+            (_, Some(value)) => SettingValue::Constants(vec![value.to_owned()]),
+            (_, None) => return false,
+        };
+        self.action(Action::Set);
+        self.facts.settings.push(SettingUse { name, value });
+        true
     }
 
     fn vacuum(&mut self, vacuum: &VacuumStmt) {
@@ -310,6 +362,29 @@ fn constant(node: &Node) -> Option<String> {
         Some(NodeEnum::Integer(value)) => Some(value.ival.to_string()),
         _ => None,
     }
+}
+
+/// A string constant, without a cast that could change what it says.
+fn text(node: &Node) -> Option<&str> {
+    match &node.node {
+        Some(NodeEnum::AConst(constant)) => match constant.val.as_ref()? {
+            a_const::Val::Sval(value) => Some(&value.sval),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A list of names as `search_path` takes it, where none of them is quoted.
+fn plain_names(list: &str) -> Option<Vec<String>> {
+    let is_plain = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    list.split(',')
+        .map(|name| name.trim_matches(' '))
+        .map(|name| is_plain(name).then(|| name.to_ascii_lowercase()))
+        .collect()
 }
 
 /// What a statement is, from its outermost node.
