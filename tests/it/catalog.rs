@@ -160,6 +160,10 @@ async fn what_derives_from_a_column_is_found_on_a_real_server() {
 #[tokio::test]
 async fn everything_that_psql_asks_is_known_to_the_catalog() {
     let cluster = Cluster::start(Options::default()).await.unwrap();
+    if cluster.binaries().major != 15 {
+        // The file holds what PostgreSQL 15 is asked; `introspection` asks any other.
+        return;
+    }
     let catalog = load(&cluster, "SET search_path = public").await;
     for text in include_str!("../../src/sql/tests/psql.sql").split_inclusive(";\n") {
         let statements = on_large_stack(|| analyse(text, &catalog)).unwrap();

@@ -34,6 +34,7 @@ const DRIVERS: &[&str] = &[
      AND pg_catalog.pg_table_is_visible(pg_catalog.pg_class.oid)",
     "SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop'",
     "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'orders'",
+    // SQLAlchemy's dialects and old JDBC drivers
     "SELECT set_config('bytea_output','hex',false) FROM pg_settings WHERE false",
 ];
 
@@ -61,6 +62,7 @@ const SHUT: &[&str] = &[
     "UPDATE pg_class SET relname = 'x'",
     "DELETE FROM pg_catalog.pg_attribute",
     "SELECT pg_stat_get_activity(NULL)",
+    "SELECT set_config('row_security', 'off', false) FROM pg_settings",
     "SELECT * FROM pg_ls_dir('.')",
 ];
 
@@ -110,6 +112,13 @@ async fn psql_and_drivers_may_describe_the_database_and_nobody_may_look_behind_i
         \da pg_catalog.count
         \sf shop.order_age
         \sv shop.open_tickets";
+    // psql asks servers newer than itself for columns that are gone.
+    let psql = cluster.psql(&database, r"\echo :VERSION_NUM").await.unwrap();
+    let psql = psql.trim().parse::<u32>().unwrap() / 10_000;
+    let commands = match psql < cluster.binaries().major {
+        true => commands.replace(r"\l+", "").replace(r"\dO", ""),
+        false => commands.to_owned(),
+    };
     let script = format!("SET search_path = shop;\n{commands}");
     let printed = cluster.psql(&database, &script).await.unwrap();
     let asked = printed
@@ -128,12 +137,11 @@ async fn psql_and_drivers_may_describe_the_database_and_nobody_may_look_behind_i
     }
     assert!(refused.is_empty(), "{}", refused.join("\n\n"));
 
-    let (last, drivers) = DRIVERS.split_last().unwrap();
-    for sql in drivers {
+    for sql in DRIVERS {
         let verdicts = decided(sql);
         assert!(verdicts.iter().all(|v| matches!(v, Verdict::Allow(_))), "{sql}\n{verdicts:?}");
     }
-    for sql in SHUT.iter().chain([last]) {
+    for sql in SHUT {
         let verdicts = decided(sql);
         assert!(verdicts.iter().all(|v| matches!(v, Verdict::Deny(_))), "{sql}\n{verdicts:?}");
     }
