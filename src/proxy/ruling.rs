@@ -28,7 +28,8 @@ pub(super) struct Decided {
     pub(super) rewritten: Option<Rewritten>,
     pub(super) touches_masked: bool,
     pub(super) forget: Forget,
-    /// Whether it names a relation that the catalog doesn't have (yet).
+    /// Whether it names a relation that the catalog doesn't have (yet): it is then
+    /// decided once more when the database has been asked.
     pub(super) unresolved: bool,
 }
 
@@ -154,7 +155,7 @@ impl Ruling {
             rewritten,
             touches_masked: statements.iter().any(|statement| self.touches_masked(statement)),
             forget: forgotten(&statements),
-            unresolved: false,
+            unresolved: statements.iter().any(uses_the_unknown),
         }
     }
 
@@ -252,9 +253,25 @@ pub(super) fn builtin(name: &str) -> RuleRef {
     RuleRef { rule: format!("builtin.{name}"), place: None }
 }
 
+/// Whether it names something that the catalog doesn't have.
 fn names_the_unknown(statement: &Statement) -> bool {
     let relations = &statement.facts.relations;
     relations.iter().any(|used| used.resolution == sql::Resolution::Unknown)
+        || calls_the_unknown(statement)
+}
+
+/// Like [`names_the_unknown`], but for what the statement itself defines or alters.
+fn uses_the_unknown(statement: &Statement) -> bool {
+    let relations = &statement.facts.relations;
+    relations
+        .iter()
+        .any(|used| used.resolution == sql::Resolution::Unknown && used.action != sql::Action::Ddl)
+        || calls_the_unknown(statement)
+}
+
+fn calls_the_unknown(statement: &Statement) -> bool {
+    let functions = &statement.facts.functions;
+    functions.iter().any(|call| call.candidates.is_empty() && !call.builtin)
 }
 
 /// The prepared statements that a query string defines or drops by SQL.

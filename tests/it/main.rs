@@ -17,6 +17,7 @@ mod issuer;
 mod layers;
 mod log;
 mod masks;
+mod migrations;
 mod privileges;
 mod proxy;
 mod server;

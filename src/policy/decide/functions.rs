@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::LazyLock};
 
 use super::{Judge, builtin};
 use crate::{
-    policy::{Denied, Pattern},
-    sql::{Function, FunctionUse, Name, OperatorUse, TypeUse},
+    policy::{Denied, Pattern, standing::Object},
+    sql::{Action, Function, FunctionUse, Name, OperatorUse, TypeUse},
 };
 
 /// Who may call a function of PostgreSQL's own.
@@ -39,6 +39,11 @@ impl Judge<'_> {
         };
         let shown = shown(&call.name);
         if call.candidates.is_empty() && !call.builtin {
+            // `t.c` may call the function `c`, or read a column of a transaction that is
+            // still open. Who names an owner is the only one who can have made either.
+            if self.role.owner.is_some() {
+                return Ok(());
+            }
             let reason = format!("the function {shown} is unknown to pgate");
             return denied(reason, "Check its name, its schema and the search path.");
         }
@@ -108,7 +113,10 @@ impl Judge<'_> {
             let name = Name { schema: Some(schema.to_owned()), name: named.name.name.clone() };
             self.catalog.type_is_builtin(&name) == Some(false)
         };
-        if named.builtin || self.opens_in_path(&named.name, foreign_in) {
+        if named.builtin
+            || self.opens_in_path(&named.name, foreign_in)
+            || self.created_here(&named.name)
+        {
             return Ok(());
         }
         Err(Denied {
@@ -119,6 +127,17 @@ impl Judge<'_> {
             ),
             hint: HINT.to_owned(),
         })
+    }
+
+    /// Whether a type that the catalog doesn't have may be this session's own, of a
+    /// transaction that is still open: where the role may create it.
+    fn created_here(&self, name: &Name) -> bool {
+        self.role.owner.is_some()
+            && self.catalog.type_is_builtin(name).is_none()
+            && self.schema_of_new(name).is_some_and(|schema| {
+                self.role.may(Action::Ddl, Object::Relation(&schema, &name.name))
+                    && self.role.may(Action::Ddl, Object::Everything)
+            })
     }
 
     /// Whether `functions` opens this name in every schema in which it may be meant;

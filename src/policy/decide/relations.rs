@@ -8,7 +8,7 @@ use crate::{
         Denied,
         standing::{Object, Standing},
     },
-    sql::{Access, Action, Relation, RelationUse, Resolution},
+    sql::{Access, Action, Name, Relation, RelationUse, Resolution},
 };
 
 /// What psql's `\d` and drivers read of PostgreSQL's own catalog. Left out is what
@@ -80,26 +80,20 @@ impl Judge<'_> {
         })
     }
 
-    /// A relation that isn't in the catalog may be defined by this statement; it is
-    /// never read or written.
+    /// A relation that isn't in the catalog may be defined by this statement, or may have
+    /// been by this session in a transaction that is still open, which nobody else sees.
+    /// Only roles that name an owner create anything, and those have no masks: the
+    /// rules on its name are all that there is to know of it.
     fn unknown(&mut self, used: &RelationUse) -> Result<(), Denied> {
-        let schema = match &used.name.schema {
-            Some(schema) => Some(schema.clone()),
-            None => {
-                let path = self.catalog.search_path();
-                path.iter().find(|schema| !schema.starts_with("pg_")).cloned()
-            }
-        };
-        if used.access == Access::Ddl
-            && used.action == Action::Ddl
-            && let Some(schema) = schema
-            && !schema.starts_with("pg_")
-            && schema != "information_schema"
-            && schema != "pgate"
+        if let Some(schema) = self.schema_of_new(&used.name)
+            && (self.role.owner.is_some() || used.action == Action::Ddl)
         {
             let object = Object::Relation(&schema, &used.name.name);
-            self.stands(Action::Ddl, object, &format!("{schema}.{}", used.name.name))?;
-            return self.needs_owner();
+            self.stands(used.action, object, &format!("{schema}.{}", used.name.name))?;
+            return match used.action {
+                Action::Ddl => self.needs_owner(),
+                _ => Ok(()),
+            };
         }
         Err(Denied {
             rule: builtin("unknown-relation"),
@@ -107,5 +101,19 @@ impl Judge<'_> {
             hint: "Check its name and schema; pgate reads the catalog again when it has changed."
                 .to_owned(),
         })
+    }
+
+    /// The schema that an object of this name would be created in; none where pgate
+    /// lets nobody create any.
+    pub(super) fn schema_of_new(&self, name: &Name) -> Option<String> {
+        let schema = match &name.schema {
+            Some(schema) => schema,
+            None => {
+                let path = self.catalog.search_path();
+                path.iter().find(|schema| !schema.starts_with("pg_"))?
+            }
+        };
+        let own = schema.starts_with("pg_") || schema == "information_schema" || schema == "pgate";
+        (!own).then(|| schema.clone())
     }
 }
