@@ -15,6 +15,7 @@ mod installer;
 mod introspection;
 mod issuer;
 mod layers;
+mod lineage;
 mod log;
 mod masks;
 mod privileges;

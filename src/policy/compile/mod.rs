@@ -11,13 +11,13 @@ mod functions;
 mod install;
 mod privileges;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
 pub(super) use self::cover::Cover;
 use self::{
-    cover::{Covers, covers},
+    cover::{Covered, Covers, covers},
     functions::MaskFunction,
     privileges::Privileges,
 };
@@ -75,11 +75,21 @@ pub struct Compiled {
     covers: Covers,
     covered: HashSet<(Oid, AttributeNumber)>,
     replacements: BTreeMap<Oid, Replacement>,
-    /// Views of which no column is clean: PostgreSQL lets nobody scan those.
-    unreadable: BTreeSet<Oid>,
+    unreadable: BTreeMap<Oid, Unreadable>,
     functions: Vec<MaskFunction>,
     /// None where nothing may be installed.
     privileges: Option<Privileges>,
+}
+
+/// Why a view can't be read at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// Which rows it has tells of this, whatever is shown of them; so do writes through it.
+    TellingRows { of: String },
+    /// No column of it is clean: PostgreSQL lets nobody scan it.
+    NothingClean,
+    /// It reads masked columns with the session's own rights, which don't suffice.
+    CallersRights,
 }
 
 /// The sub-select that stands for a scan, with and without `ONLY`.
@@ -98,19 +108,15 @@ pub fn compile(
     catalog: &Catalog,
     enforcement: Enforcement,
 ) -> Result<Compiled, CompileError> {
-    let covers = covers(role, catalog);
+    let Covered { columns: covers, veiled } = covers(role, catalog, enforcement);
+    let unreadable = unreadable(catalog, enforcement, &covers, veiled);
     let mut misfits = Vec::new();
     let mut functions = Vec::new();
     let mut replacements = BTreeMap::new();
     let mut covered = HashSet::new();
-    let mut unreadable = BTreeSet::new();
     for (oid, columns) in &covers {
         let Some(relation) = catalog.relation(*oid) else { continue };
         covered.extend(columns.keys().map(|number| (*oid, *number)));
-        let clean = relation.columns.iter().any(|column| !columns.contains_key(&column.number));
-        if enforcement == Enforcement::Ephemeral && !clean && !has_rows_of_its_own(relation) {
-            unreadable.insert(*oid);
-        }
         let mut list = Vec::new();
         for column in &relation.columns {
             let shown = match columns.get(&column.number) {
@@ -144,7 +150,7 @@ pub fn compile(
         return Err(CompileError { misfits });
     }
     let privileges = match enforcement {
-        Enforcement::Ephemeral => Some(Privileges::of(role, catalog, &covers)),
+        Enforcement::Ephemeral => Some(Privileges::of(role, catalog, &covers, &unreadable)),
         Enforcement::Static => None,
     };
     Ok(Compiled {
@@ -212,9 +218,9 @@ impl Compiled {
         self.covers.contains_key(&relation)
     }
 
-    /// Whether PostgreSQL would refuse even the replacement for its scan.
-    pub(super) fn is_unreadable(&self, relation: Oid) -> bool {
-        self.unreadable.contains(&relation)
+    /// Why nothing can stand for its scan, if so.
+    pub(super) fn unreadable(&self, relation: Oid) -> Option<&Unreadable> {
+        self.unreadable.get(&relation)
     }
 
     /// One rule that covers a column of it.
@@ -228,6 +234,53 @@ impl Compiled {
     }
 }
 
+/// The views that can't be read, and why.
+fn unreadable(
+    catalog: &Catalog,
+    enforcement: Enforcement,
+    covers: &Covers,
+    veiled: BTreeMap<Oid, String>,
+) -> BTreeMap<Oid, Unreadable> {
+    let mut unreadable = veiled
+        .into_iter()
+        .map(|(oid, of)| (oid, Unreadable::TellingRows { of }))
+        .collect::<BTreeMap<_, _>>();
+    if enforcement == Enforcement::Static {
+        return unreadable;
+    }
+    let views = catalog.relations().filter(|relation| relation.kind == RelationKind::View);
+    let views = views.collect::<Vec<_>>();
+    for view in &views {
+        let covered = covers.get(&view.oid);
+        let clean = |column: &Column| covered.is_none_or(|all| !all.contains_key(&column.number));
+        if covered.is_some() && !view.columns.iter().any(clean) {
+            unreadable.entry(view.oid).or_insert(Unreadable::NothingClean);
+        }
+        let reads_covered = view.view_reads.iter().any(|(read, number)| {
+            covers.get(read).is_some_and(|covered| {
+                *number == AttributeNumber::WHOLE_ROW || covered.contains_key(number)
+            })
+        });
+        if view.security_invoker && reads_covered {
+            unreadable.entry(view.oid).or_insert(Unreadable::CallersRights);
+        }
+    }
+    // Inside other views it still reads with the session's rights.
+    loop {
+        let stuck = |read: &Oid| unreadable.get(read) == Some(&Unreadable::CallersRights);
+        let further = views
+            .iter()
+            .filter(|view| !unreadable.contains_key(&view.oid))
+            .filter(|view| view.view_reads.iter().any(|(read, _)| stuck(read)))
+            .map(|view| view.oid)
+            .collect::<Vec<_>>();
+        if further.is_empty() {
+            return unreadable;
+        }
+        unreadable.extend(further.into_iter().map(|oid| (oid, Unreadable::CallersRights)));
+    }
+}
+
 /// `schema.name`, quoted where needed.
 fn qualified(relation: &Relation) -> String {
     format!("{}.{}", quote_identifier(&relation.schema), quote_identifier(&relation.name))
@@ -235,7 +288,10 @@ fn qualified(relation: &Relation) -> String {
 
 /// Whether its rows can be addressed by their place.
 fn has_rows_of_its_own(relation: &Relation) -> bool {
-    matches!(relation.kind, RelationKind::Table | RelationKind::PartitionedTable)
+    matches!(
+        relation.kind,
+        RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView
+    )
 }
 
 /// The mask that a column of this relation can show: where rows can't be addressed,

@@ -3,7 +3,10 @@
 
 use super::Judge;
 use crate::{
-    policy::{Denied, Predicates, compile::Cover},
+    policy::{
+        Denied, Predicates,
+        compile::{Cover, Unreadable},
+    },
     sql::{
         Access, AttributeNumber, ColumnContext, ColumnUse, Oid, RelationUse, Resolution,
         ScanReplacement,
@@ -13,6 +16,12 @@ use crate::{
 impl Judge<'_> {
     pub(super) fn columns(&self) -> Result<(), Denied> {
         let facts = &self.statement.facts;
+        for used in &facts.relations {
+            if let Resolution::Relation(oid) = used.resolution {
+                self.readable(used, oid)?;
+                self.without_rules(used, oid)?;
+            }
+        }
         for column in &facts.columns {
             for (at, number) in &column.candidates {
                 let Some(used) = facts.relations.get(*at) else {
@@ -27,6 +36,50 @@ impl Judge<'_> {
             self.written_columns(used)?;
         }
         Ok(())
+    }
+
+    /// Refuses views that no mask can make safe.
+    fn readable(&self, used: &RelationUse, oid: Oid) -> Result<(), Denied> {
+        let Some(unreadable) = self.compiled.unreadable(oid) else { return Ok(()) };
+        let name = self.column_name(oid, None);
+        let reason = match (unreadable, used.access) {
+            (_, Access::Ddl | Access::Maintain | Access::Truncate) => return Ok(()),
+            (Unreadable::TellingRows { of }, _) => {
+                format!("which rows the view {name} has would tell of {of}, which is masked")
+            }
+            (_, Access::Insert | Access::Update | Access::Delete | Access::Merge) => return Ok(()),
+            (Unreadable::NothingClean, _) => {
+                format!("the view {name} shows nothing but masked columns")
+            }
+            (Unreadable::CallersRights, _) => format!(
+                "the view {name} reads masked columns with its caller's rights (security_invoker)"
+            ),
+        };
+        let rule = self.compiled.any_cover(oid).map(|cover| cover.rule().clone());
+        Err(Denied {
+            rule: rule.unwrap_or_else(|| super::builtin("view")),
+            reason,
+            hint: "Query the tables that it is made of: their masks are applied there.".to_owned(),
+        })
+    }
+
+    /// Refuses writes with which rules of the relation's owner run.
+    fn without_rules(&self, used: &RelationUse, oid: Oid) -> Result<(), Denied> {
+        let writes =
+            matches!(used.access, Access::Insert | Access::Update | Access::Delete | Access::Merge);
+        let has_rules = self.catalog.relation(oid).is_some_and(|relation| relation.write_rules);
+        if !writes || !has_rules || self.compiled.masked_columns().is_empty() {
+            return Ok(());
+        }
+        Err(Denied {
+            rule: super::builtin("write-rules"),
+            reason: format!(
+                "writing to {} runs rules that may read masked columns with their owner's rights",
+                self.column_name(oid, None)
+            ),
+            hint: "Write to the tables behind it, or have its rules (CREATE RULE) made triggers."
+                .to_owned(),
+        })
     }
 
     /// One meaning of one column reference.
@@ -129,17 +182,6 @@ impl Judge<'_> {
             let (Some(cover), Some(select)) = (cover, select) else {
                 return Err(super::unclassified("a masked relation without a mask"));
             };
-            if self.compiled.is_unreadable(oid) {
-                return Err(Denied {
-                    rule: cover.rule().clone(),
-                    reason: format!(
-                        "{} is computed from masked columns, and this version can't mask such a view",
-                        self.column_name(oid, None)
-                    ),
-                    hint: "Query the tables that it is made of: their masks are applied there."
-                        .to_owned(),
-                });
-            }
             if used.sampled {
                 return Err(Denied {
                     rule: cover.rule().clone(),
