@@ -17,6 +17,7 @@ mod issuer;
 mod layers;
 mod lineage;
 mod log;
+mod masking;
 mod masks;
 mod privileges;
 mod proxy;

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 pub(super) use self::cover::Cover;
 use self::{
     cover::{Covered, Covers, covers},
-    functions::MaskFunction,
+    functions::{LookupScan, ReaderFunction},
     privileges::Privileges,
 };
 use super::{
@@ -76,7 +76,9 @@ pub struct Compiled {
     covered: HashSet<(Oid, AttributeNumber)>,
     replacements: BTreeMap<Oid, Replacement>,
     unreadable: BTreeMap<Oid, Unreadable>,
-    functions: Vec<MaskFunction>,
+    functions: Vec<ReaderFunction>,
+    /// The columns that may be looked up.
+    lookups: BTreeMap<(Oid, AttributeNumber), LookupScan>,
     /// None where nothing may be installed.
     privileges: Option<Privileges>,
 }
@@ -112,6 +114,7 @@ pub fn compile(
     let unreadable = unreadable(catalog, enforcement, &covers, veiled);
     let mut misfits = Vec::new();
     let mut functions = Vec::new();
+    let mut lookups = BTreeMap::new();
     let mut replacements = BTreeMap::new();
     let mut covered = HashSet::new();
     for (oid, columns) in &covers {
@@ -142,6 +145,24 @@ pub fn compile(
                 }
             };
             list.push(shown);
+            let open = enforcement == Enforcement::Ephemeral
+                && columns.contains_key(&column.number)
+                && may_look_up(role, relation, column);
+            if !open {
+                continue;
+            }
+            match ReaderFunction::lookup(relation, column, catalog) {
+                Ok(function) => {
+                    let scan = LookupScan::new(&function, relation, catalog);
+                    lookups.insert((*oid, column.number), scan);
+                    functions.push(function);
+                }
+                Err(error) => misfits.push(Misfit {
+                    column: format!("{}.{}.{}", relation.schema, relation.name, column.name),
+                    rule: RuleRef { rule: format!("role.{}.lookup", role.name), place: None },
+                    error,
+                }),
+            }
         }
         replacements
             .insert(*oid, Replacement { list: list.join(", "), relation: qualified(relation) });
@@ -162,6 +183,7 @@ pub fn compile(
         replacements,
         unreadable,
         functions,
+        lookups,
         privileges,
     })
 }
@@ -195,6 +217,22 @@ impl Compiled {
         let Replacement { list, relation } = self.replacements.get(&relation)?;
         let only = if only { "ONLY " } else { "" };
         Some(format!("SELECT {list} FROM {only}{relation}"))
+    }
+
+    /// The condition on a scan's rows that looks these values up in one of its masked
+    /// columns; none where the role may not, or the values aren't of its type.
+    pub(super) fn lookup(
+        &self,
+        relation: Oid,
+        column: AttributeNumber,
+        values: &[String],
+    ) -> Option<String> {
+        self.lookups.get(&(relation, column))?.condition(values)
+    }
+
+    /// Whether the role may look values of this column up.
+    pub(super) fn may_look_up(&self, relation: Oid, column: AttributeNumber) -> bool {
+        self.lookups.contains_key(&(relation, column))
     }
 
     /// The statements that make PostgreSQL enforce the role: roles, schema `pgate`,
@@ -294,6 +332,12 @@ fn has_rows_of_its_own(relation: &Relation) -> bool {
     )
 }
 
+/// Whether a rule opens a column of a table for look-ups.
+fn may_look_up(role: &Role, relation: &Relation, column: &Column) -> bool {
+    let names = [relation.schema.as_str(), relation.name.as_str(), column.name.as_str()];
+    has_rows_of_its_own(relation) && role.lookup.iter().any(|pattern| pattern.matches(&names))
+}
+
 /// The mask that a column of this relation can show: where rows can't be addressed,
 /// nothing can be made from a value.
 fn kind_on(relation: &Relation, kind: &MaskKind) -> MaskKind {
@@ -311,7 +355,7 @@ fn masked(
     column: &Column,
     catalog: &Catalog,
     enforcement: Enforcement,
-) -> Result<(String, Option<MaskFunction>), MaskError> {
+) -> Result<(String, Option<ReaderFunction>), MaskError> {
     let name = quote_identifier(&column.name);
     match enforcement {
         Enforcement::Static => {
@@ -320,7 +364,7 @@ fn masked(
             Ok((masking::expression(kind, column, Some(source))?, None))
         }
         Enforcement::Ephemeral if masking::reads_value(kind) => {
-            let function = MaskFunction::new(kind, relation, column, catalog)?;
+            let function = ReaderFunction::mask(kind, relation, column, catalog)?;
             Ok((function.call(relation, column), Some(function)))
         }
         Enforcement::Ephemeral => Ok((masking::expression(kind, column, None)?, None)),
