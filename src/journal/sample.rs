@@ -68,7 +68,11 @@ pub(crate) fn rule(rule: &str) -> RuleRef {
 }
 
 pub(crate) fn statement(number: u64, sql: &str) -> Record {
-    let verdict = Verdict::Allow(Allowed { rule: rule("role.readonly.allow[0]"), masked: vec![] });
+    let verdict = Verdict::Allow(Allowed {
+        rule: rule("role.readonly.allow[0]"),
+        masked: vec![],
+        lookups: std::collections::BTreeMap::new(),
+    });
     with_verdict(number, sql, verdict)
 }
 

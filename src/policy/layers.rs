@@ -132,6 +132,14 @@ impl Grounds {
             };
             add("predicates", None, says.to_owned(), proxy());
         }
+        for (at, column) in role.lookup.iter().enumerate() {
+            let note = "a direct connection can look values up too, up to 100 a second";
+            let says = format!("values of {column} may be looked up");
+            add(&format!("lookup[{at}]"), None, says, (vec![Layer::Proxy], Some(note.to_owned())));
+        }
+        if let Some(lookups) = role.limits.lookups {
+            add("limits.lookups", None, format!("{lookups} values a minute"), proxy());
+        }
         if let Some(rows) = role.limits.rows {
             add("limits.rows", None, format!("{rows} rows a statement"), proxy());
         }

@@ -11,9 +11,9 @@ use crate::sql::{Column, quote_identifier, quote_literal};
 
 /// A mask that a column's type can't show.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the mask {kind} doesn't fit the type {column_type}; it fits {fits}")]
+#[error("{what} doesn't fit the type {column_type}; it fits {fits}")]
 pub struct MaskError {
-    kind: &'static str,
+    what: String,
     column_type: String,
     fits: &'static str,
 }
@@ -161,6 +161,28 @@ pub(super) fn returned_type(column: &Column) -> String {
     }
 }
 
+/// The type, of PostgreSQL's own, as which values of a column are looked up.
+pub(super) fn looked_up_type(column: &Column) -> Result<&'static str, MaskError> {
+    Ok(match column.base_type.as_str() {
+        "text" | "varchar" => "text",
+        "bpchar" => "bpchar",
+        "int2" => "int2",
+        "int4" => "int4",
+        "int8" => "int8",
+        "numeric" => "numeric",
+        "uuid" => "uuid",
+        "date" => "date",
+        "inet" => "inet",
+        _ => {
+            return Err(MaskError {
+                what: "lookup".to_owned(),
+                column_type: column.type_text.clone(),
+                fits: "text, varchar, char, whole numbers, numeric, uuid, date and inet",
+            });
+        }
+    })
+}
+
 /// Whether the mask is made from the value; the others are constants.
 pub(super) fn reads_value(kind: &MaskKind) -> bool {
     match kind {
@@ -217,7 +239,8 @@ pub fn expression(
 }
 
 fn refuse(kind: &MaskKind, column: &Column, fits: &'static str) -> MaskError {
-    MaskError { kind: name(kind), column_type: column.type_text.clone(), fits }
+    let what = format!("the mask {}", name(kind));
+    MaskError { what, column_type: column.type_text.clone(), fits }
 }
 
 /// The constant's text; none is NULL.

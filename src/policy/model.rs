@@ -236,6 +236,9 @@ pub struct Limits {
     pub statement_timeout_ms: Option<u64>,
     /// Client connections at a time.
     pub connections: Option<u32>,
+    /// Values that may be looked up in masked columns in a minute.
+    #[serde(default)]
+    pub lookups: Option<u32>,
 }
 
 /// A pattern over `schema.table`, `schema.table.column`, or `schema.function`:

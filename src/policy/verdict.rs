@@ -1,7 +1,7 @@
 //! What policy says of a statement. The proxy acts on it, the log stores this
 //! same value, and the user sees it.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,10 @@ pub struct Allowed {
     /// The masked columns whose relations it scans, as `schema.table.column`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masked: Vec<String>,
+    /// The masked columns in which it looks raw values up, as `schema.table.column`,
+    /// with the number of values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lookups: BTreeMap<String, u32>,
 }
 
 /// Why a statement waits.

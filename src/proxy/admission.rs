@@ -9,9 +9,10 @@ use std::{
     collections::{BTreeMap, HashSet},
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -19,12 +20,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     drift::Drift,
+    lookups::{Exceeded, LookupBudget},
     ruling::{Decided, Ruling, builtin},
     spool::{Spool, SpoolError},
 };
 use crate::{
     journal::{ConnectionStart, Parameter, Protocol, Record, StatementRecord},
-    policy::{Denied, Role, Verdict},
+    policy::{Allowed, Denied, Role, RuleRef, Verdict},
     sql::{AttributeNumber, Oid},
 };
 
@@ -211,6 +213,7 @@ pub struct Admission {
     statements: AtomicU64,
     connections: AtomicU32,
     room: Option<Arc<Semaphore>>,
+    lookups: Mutex<LookupBudget>,
     failed: watch::Sender<Option<String>>,
 }
 
@@ -222,6 +225,7 @@ impl Admission {
             let limit = usize::try_from(limit).unwrap_or(Semaphore::MAX_PERMITS);
             Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))
         });
+        let lookups = Mutex::new(LookupBudget::new(role.limits.lookups));
         Self {
             role,
             expires_at,
@@ -230,6 +234,7 @@ impl Admission {
             statements: AtomicU64::new(0),
             connections: AtomicU32::new(0),
             room,
+            lookups,
             failed: watch::Sender::new(None),
         }
     }
@@ -334,7 +339,7 @@ impl Admission {
             Ok(decided) => decided,
             Err(denied) => return (Verdict::Deny(denied), None),
         };
-        let Verdict::Allow(_) = &decided.verdict else {
+        let Verdict::Allow(allowed) = &decided.verdict else {
             return (decided.verdict.clone(), None);
         };
         if let Some(earlier) = &request.earlier
@@ -342,8 +347,32 @@ impl Admission {
         {
             return (Verdict::Deny(changed_since_parse()), None);
         }
+        // A Parse runs nothing yet: each of its Executes counts.
+        if request.protocol != Protocol::Parse
+            && let Err(denied) = self.look_up(allowed)
+        {
+            return (Verdict::Deny(denied), None);
+        }
         let permit = self.permit(statement, &ruling, &decided);
         (decided.verdict.clone(), Some(permit))
+    }
+
+    /// Counts the values that a statement looks up.
+    fn look_up(&self, allowed: &Allowed) -> Result<(), Denied> {
+        let values = allowed.lookups.values().fold(0, |sum: u32, many| sum.saturating_add(*many));
+        let mut budget = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.take(values, Instant::now()).map_err(|exceeded| Denied {
+            rule: RuleRef { rule: format!("role.{}.limits.lookups", self.role.name), place: None },
+            reason: format!(
+                "role {} allows {} look-ups of masked values a minute",
+                self.role.name,
+                budget.per_minute()
+            ),
+            hint: match exceeded {
+                Exceeded::Wait(time) => format!("Try again in {} s.", time.as_secs() + 1),
+                Exceeded::TooMany => "Look fewer values up in one statement.".into(),
+            },
+        })
     }
 
     fn permit(&self, statement: u64, ruling: &Ruling, decided: &Decided) -> Permit {

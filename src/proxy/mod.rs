@@ -13,6 +13,7 @@ mod drift;
 mod engine;
 mod handshake;
 mod listener;
+mod lookups;
 mod own_connection;
 mod ruling;
 pub mod session;

@@ -7,7 +7,7 @@
 //! shape. So drift closes and never opens.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -125,6 +125,7 @@ impl Ruling {
         };
         let mut rule = None;
         let mut masked = Vec::new();
+        let mut lookups = BTreeMap::<String, u32>::new();
         let mut replacements = Vec::with_capacity(statements.len());
         for statement in &statements {
             if let Some(denied) = self.drifted(statement) {
@@ -135,6 +136,10 @@ impl Ruling {
                 Verdict::Allow(allowed) => {
                     rule.get_or_insert(allowed.rule);
                     masked.extend(allowed.masked);
+                    for (column, values) in allowed.lookups {
+                        let count = lookups.entry(column).or_default();
+                        *count = count.saturating_add(values);
+                    }
                     replacements.push(decision.replacements);
                 }
                 refused @ (Verdict::Hold(_) | Verdict::Deny(_)) => {
@@ -151,7 +156,7 @@ impl Ruling {
         masked.dedup();
         let rule = rule.unwrap_or_else(|| builtin("empty"));
         Decided {
-            verdict: Verdict::Allow(Allowed { rule, masked }),
+            verdict: Verdict::Allow(Allowed { rule, masked, lookups }),
             rewritten,
             touches_masked: statements.iter().any(|statement| self.touches_masked(statement)),
             forget: forgotten(&statements),

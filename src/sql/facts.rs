@@ -137,6 +137,8 @@ pub struct Facts {
     pub transaction: Option<TransactionControl>,
     /// Ways past the statement's own relations: each is refused unless a role opens it.
     pub side_doors: Vec<SideDoor>,
+    /// Conditions that look a value up.
+    pub lookups: Vec<LookupPredicate>,
     /// Names of prepared statements that PREPARE, EXECUTE and DEALLOCATE speak of,
     /// also inside EXPLAIN and CREATE TABLE AS; `*` for DEALLOCATE ALL.
     pub prepared: Vec<String>,
@@ -161,6 +163,7 @@ impl Facts {
             settings: Vec::new(),
             transaction: None,
             side_doors: Vec::new(),
+            lookups: Vec::new(),
             prepared: Vec::new(),
             actions: Vec::new(),
             unfiltered: false,
@@ -265,6 +268,25 @@ pub struct ColumnUse {
     /// may mean, outer levels included. `None` as the column means the whole row.
     /// Empty where it means a CTE's, sub-select's or function's column.
     pub candidates: Vec<(usize, Option<AttributeNumber>)>,
+}
+
+/// `column = value` or `column IN (values)`, as a condition of its own in the WHERE of
+/// the query level that scans the column's relation. Its values are constants and
+/// parameters, so it can be answered before the scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookupPredicate {
+    /// The scan: an index into [`Facts::relations`].
+    pub relation: usize,
+    /// The column.
+    pub column: AttributeNumber,
+    /// The reference to it: an index into [`Facts::columns`].
+    pub reference: usize,
+    /// The values, each as SQL that means the same anywhere.
+    pub values: Vec<String>,
+    /// The bytes of the condition in the query string.
+    pub range: Range<usize>,
+    /// Where its operator stands.
+    pub operator: usize,
 }
 
 /// One call of a function by name.
@@ -382,4 +404,7 @@ pub struct ScanReplacement {
     pub select: String,
     /// The relation's columns that `select` leaves out.
     pub omitted: Vec<AttributeNumber>,
+    /// The conditions that `select` has already answered, as indices into
+    /// [`Facts::lookups`]: they become true.
+    pub answered: Vec<usize>,
 }

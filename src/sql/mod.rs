@@ -20,13 +20,13 @@ mod walk;
 pub use analyse::analyse;
 
 pub use catalog::{
-    AttributeNumber, CATALOG_QUERY, Catalog, CatalogBuilder, CatalogError, Column, EPOCH_QUERY,
-    Function, Oid, Origin, Relation, RelationKind, Volatility,
+    AttributeNumber, CATALOG_QUERY, Catalog, CatalogBuilder, CatalogError, Column, ColumnLineage,
+    Derived, EPOCH_QUERY, Flow, Function, Lineage, Oid, Origin, Relation, RelationKind, Volatility,
 };
 pub use facts::{
-    Access, Action, ColumnContext, ColumnUse, Facts, FunctionUse, Name, OperatorUse, RelationUse,
-    Resolution, ScanReplacement, SettingUse, SettingValue, SideDoor, Statement, StatementKind,
-    TransactionControl, TypeUse,
+    Access, Action, ColumnContext, ColumnUse, Facts, FunctionUse, LookupPredicate, Name,
+    OperatorUse, RelationUse, Resolution, ScanReplacement, SettingUse, SettingValue, SideDoor,
+    Statement, StatementKind, TransactionControl, TypeUse,
 };
 pub use parse::AnalysisError;
 pub use pretty::pretty;

@@ -87,7 +87,11 @@ fn rule(rule: &str) -> RuleRef {
 }
 
 fn allow() -> Verdict {
-    Verdict::Allow(Allowed { rule: rule("role.readonly.allow[0]"), masked: Vec::new() })
+    Verdict::Allow(Allowed {
+        rule: rule("role.readonly.allow[0]"),
+        masked: Vec::new(),
+        lookups: Default::default(),
+    })
 }
 
 fn deny() -> Verdict {

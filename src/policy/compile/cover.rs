@@ -8,6 +8,8 @@ use crate::{
     sql::{AttributeNumber, Catalog, Column, Oid, Origin, Relation},
 };
 
+use super::Enforcement;
+
 /// What covers a column.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Cover {
@@ -33,8 +35,16 @@ pub(crate) fn is_system(schema: &str) -> bool {
         || schema.starts_with("pg_toast_temp_")
 }
 
+/// Everything that is covered on one database.
+#[derive(Debug, Default)]
+pub(super) struct Covered {
+    pub(super) columns: Covers,
+    /// Views whose rows would tell of covered columns, with what it is that they tell of.
+    pub(super) veiled: BTreeMap<Oid, String>,
+}
+
 /// Every covered column.
-pub(super) fn covers(role: &Role, catalog: &Catalog) -> Covers {
+pub(super) fn covers(role: &Role, catalog: &Catalog, enforcement: Enforcement) -> Covered {
     let mut direct = BTreeMap::new();
     for relation in catalog.relations().filter(|relation| !is_system(&relation.schema)) {
         for column in &relation.columns {
@@ -43,40 +53,107 @@ pub(super) fn covers(role: &Role, catalog: &Catalog) -> Covers {
             }
         }
     }
+    if direct.is_empty() {
+        return Covered::default();
+    }
     let roots = direct.keys().copied().collect::<BTreeSet<_>>();
-    let derived = catalog.derived_from(&roots);
-    let mut covers = Covers::new();
-    for (key, origin) in &derived {
-        // Every derived column leads back to one that a rule names.
-        let mut origin = *origin;
-        let mut computed = false;
-        let cover = loop {
-            let source = match origin {
-                Origin::Same(oid, number) => (oid, number),
-                Origin::Computed(oid, number) => {
-                    computed = true;
-                    (oid, number)
-                }
-            };
-            if let Some(cover) = direct.get(&source) {
-                break cover;
-            }
-            match derived.get(&source) {
-                Some(further) => origin = *further,
+    let derived = catalog.derived_from(&roots, &unread(role, catalog, enforcement));
+    let mut covered = Covered::default();
+    for (key, origin) in &derived.columns {
+        let (root, computed) = root_of(*origin, &derived.columns);
+        let cover = match root {
+            Root::Column(source) => match direct.get(&source) {
+                // What is computed from a covered column, nobody knows how, shows only a constant.
+                Some(cover) if computed => redacted(cover.rule().clone()),
+                Some(cover) => cover.clone(),
                 None => unreachable!("the catalog derives columns only from those it was given"),
+            },
+            Root::Function(_) => redacted(view_function()),
+        };
+        covered.columns.entry(key.0).or_default().insert(key.1, cover);
+    }
+    for (view, origin) in &derived.veiled {
+        let what = match root_of(*origin, &derived.columns).0 {
+            Root::Column((oid, number)) => column_name(catalog, oid, number),
+            Root::Function(oid) => {
+                let function = catalog.all_functions().find(|function| function.oid == oid);
+                function.map_or_else(
+                    || "a function".to_owned(),
+                    |function| format!("the function {}.{}", function.schema, function.name),
+                )
             }
         };
-        let cover = match cover {
-            // What is computed from a covered column, nobody knows how, shows only a constant.
-            cover if computed => Cover::Mask { rule: cover.rule().clone(), kind: MaskKind::Redact },
-            cover => cover.clone(),
-        };
-        covers.entry(key.0).or_default().insert(key.1, cover);
+        covered.veiled.insert(*view, what);
     }
     for ((oid, number), cover) in direct {
-        covers.entry(oid).or_default().insert(number, cover);
+        covered.columns.entry(oid).or_default().insert(number, cover);
     }
-    covers
+    covered
+}
+
+/// Where a derived column's values come from in the end.
+enum Root {
+    Column((Oid, AttributeNumber)),
+    Function(Oid),
+}
+
+/// The root, and whether anything on the way is computed.
+fn root_of(origin: Origin, derived: &BTreeMap<(Oid, AttributeNumber), Origin>) -> (Root, bool) {
+    let mut origin = origin;
+    let mut computed = false;
+    loop {
+        let source = match origin {
+            Origin::Same(oid, number) => (oid, number),
+            Origin::Computed(oid, number) => {
+                computed = true;
+                (oid, number)
+            }
+            Origin::Returned(function) => return (Root::Function(function), true),
+        };
+        match derived.get(&source) {
+            Some(further) => origin = *further,
+            None => return (Root::Column(source), computed),
+        }
+    }
+}
+
+fn redacted(rule: RuleRef) -> Cover {
+    Cover::Mask { rule, kind: MaskKind::Redact }
+}
+
+/// The rule for what functions return that may read anything.
+fn view_function() -> RuleRef {
+    RuleRef { rule: "builtin.view-function".into(), place: None }
+}
+
+/// The functions whose results may hold a covered value, when a view calls them: those
+/// that run with their owner's rights, and that no rule opens. Where PostgreSQL
+/// doesn't keep the session from masked columns, any function may read them.
+fn unread(role: &Role, catalog: &Catalog, enforcement: Enforcement) -> BTreeSet<Oid> {
+    let may_read = |security_definer: bool| match enforcement {
+        Enforcement::Ephemeral => security_definer,
+        Enforcement::Static => true,
+    };
+    catalog
+        .all_functions()
+        .filter(|function| function.extension.is_none() && may_read(function.security_definer))
+        .filter(|function| {
+            let names = [function.schema.as_str(), function.name.as_str()];
+            !role.functions.iter().any(|pattern| pattern.matches(&names))
+        })
+        .map(|function| function.oid)
+        .collect()
+}
+
+/// `schema.table.column`.
+fn column_name(catalog: &Catalog, oid: Oid, number: AttributeNumber) -> String {
+    let relation = catalog.relation(oid);
+    match relation.and_then(|relation| Some((relation, relation.column_by_number(number)?))) {
+        Some((relation, column)) => {
+            format!("{}.{}.{}", relation.schema, relation.name, column.name)
+        }
+        None => "a column".to_owned(),
+    }
 }
 
 /// What the rules say of exactly this column: hiding beats masking, and the first mask counts.

@@ -1,9 +1,11 @@
-//! Mask functions: the only way from a session to a masked value.
+//! Reader functions: the only ways from a session to a masked column.
 //!
-//! One for each masked column whose mask is made from the value. It is keyed by
-//! the row's place (`tableoid`, `ctid`), runs as a role that may read that
-//! column, and returns only the masked value. Its body is PL/pgSQL text and its
-//! signature has only PostgreSQL's own types, so no migration is blocked by it.
+//! A **mask function** shows a masked value: one for each masked column whose mask
+//! is made from the value, keyed by the row's place (`tableoid`, `ctid`). A **lookup
+//! function** finds rows by a value: one for each column that a role may look up; it
+//! is given values and tells the places of the rows that have one of them. Both run as
+//! a role that may read that column. Their bodies are PL/pgSQL text and their
+//! signatures have only PostgreSQL's own types, so no migration is blocked by them.
 
 use std::collections::BTreeMap;
 
@@ -25,13 +27,24 @@ const DISPATCHED: usize = 128;
 /// Where a mask function finds the keys of hashes.
 const KEY: &str = "SELECT h.inner_key, h.outer_key FROM pgate.hash_key h";
 
+/// The most values that one call of a lookup function takes.
+const MOST_VALUES: u32 = 100;
+
+/// What a lookup function waits for each value, in seconds: the brake on whoever calls
+/// it with the database password, past the proxy's own limit.
+const PAUSE: &str = "0.01";
+
 /// One function to be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct MaskFunction {
+pub(super) struct ReaderFunction {
     /// Its name in the schema `pgate`.
     pub(super) name: String,
+    /// The types of its arguments.
+    pub(super) arguments: String,
     /// What it returns.
     pub(super) returns: String,
+    /// How it may be run in parallel.
+    pub(super) parallel: &'static str,
     /// Its body, PL/pgSQL.
     pub(super) body: String,
     /// Whether it hashes.
@@ -41,8 +54,9 @@ pub(super) struct MaskFunction {
     pub(super) column: String,
 }
 
-impl MaskFunction {
-    pub(super) fn new(
+impl ReaderFunction {
+    /// The function that shows a masked value.
+    pub(super) fn mask(
         kind: &MaskKind,
         relation: &Relation,
         column: &Column,
@@ -74,17 +88,15 @@ impl MaskFunction {
             qualified(relation)
         };
         body.push_str(&format!("  RETURN {};\nEND", row(&from)));
-        let reads = below
-            .iter()
-            .chain([&relation])
-            .map(|relation| (relation.schema.clone(), relation.name.clone()))
-            .collect();
+        let kind_text = serde_json::to_string(kind).expect("a mask kind is plain data");
         Ok(Self {
-            name: name(kind, relation, column),
+            name: name("m", &kind_text, relation, column),
+            arguments: "pg_catalog.oid, pg_catalog.tid".to_owned(),
             returns: masking::returned_type(column),
+            parallel: "SAFE",
             body,
             keyed: *kind == MaskKind::Hash,
-            reads,
+            reads: reads(relation, &below),
             column: column.name.clone(),
         })
     }
@@ -98,12 +110,91 @@ impl MaskFunction {
             masking::shown_type(column)
         )
     }
+
+    /// The function that finds the rows with one of some values.
+    pub(super) fn lookup(
+        relation: &Relation,
+        column: &Column,
+        catalog: &Catalog,
+    ) -> Result<Self, MaskError> {
+        let compared = masking::looked_up_type(column)?;
+        let below = descendants(relation, catalog);
+        let body = format!(
+            "BEGIN\n\
+             \x20 IF pg_catalog.cardinality($1) OPERATOR(pg_catalog.>) {MOST_VALUES} THEN\n\
+             \x20   RAISE EXCEPTION 'at most {MOST_VALUES} values can be looked up at a time'\n\
+             \x20     USING ERRCODE = '54000';\n\
+             \x20 END IF;\n\
+             \x20 PERFORM pg_catalog.pg_sleep({PAUSE}::pg_catalog.float8 OPERATOR(pg_catalog.*)\n\
+             \x20   pg_catalog.cardinality($1)::pg_catalog.float8);\n\
+             \x20 RETURN QUERY SELECT v.tableoid, v.ctid FROM {} v\n\
+             \x20   WHERE v.{} OPERATOR(pg_catalog.=) ANY ($1);\n\
+             END",
+            qualified(relation),
+            quote_identifier(&column.name),
+        );
+        Ok(Self {
+            name: name("l", compared, relation, column),
+            arguments: format!("pg_catalog.{compared}[]"),
+            returns: "TABLE (pgate_table pg_catalog.oid, pgate_row pg_catalog.tid)".to_owned(),
+            parallel: "RESTRICTED",
+            body,
+            keyed: false,
+            reads: reads(relation, &below),
+            column: column.name.clone(),
+        })
+    }
+}
+
+/// A lookup as a condition on a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LookupScan {
+    function: String,
+    array: String,
+    table: String,
+    /// Whether rows of several tables are scanned.
+    many: bool,
+    /// Whether the column holds whole numbers.
+    whole: bool,
+}
+
+impl LookupScan {
+    pub(super) fn new(function: &ReaderFunction, relation: &Relation, catalog: &Catalog) -> Self {
+        Self {
+            function: function.name.clone(),
+            array: function.arguments.clone(),
+            table: quote_identifier(&relation.name),
+            many: !descendants(relation, catalog).is_empty(),
+            whole: function.arguments.starts_with("pg_catalog.int"),
+        }
+    }
+
+    /// The condition for these values, which are SQL. The places are found once, before
+    /// the scan, and the scan goes straight to them.
+    pub(super) fn condition(&self, values: &[String]) -> Option<String> {
+        let Self { function, array, table, many, whole } = self;
+        // A cast would round what no row equals.
+        let broken = |value: &String| value.starts_with('(') && value.contains(['.', 'e', 'E']);
+        if *whole && values.iter().any(broken) {
+            return None;
+        }
+        let found = format!("pgate.{function}(ARRAY[{}]::{array}) f", values.join(", "));
+        let mut condition = format!(
+            "{table}.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT f.pgate_row FROM {found}))"
+        );
+        if *many {
+            condition.push_str(&format!(
+                " AND ({table}.tableoid, {table}.ctid) OPERATOR(pg_catalog.=) \
+                 ANY (SELECT f.pgate_table, f.pgate_row FROM {found})"
+            ));
+        }
+        Some(condition)
+    }
 }
 
 /// Named after everything that the function rests on, so that a function made for
 /// another state of the catalog is never called by mistake.
-fn name(kind: &MaskKind, relation: &Relation, column: &Column) -> String {
-    let kind = serde_json::to_string(kind).expect("a mask kind is plain data");
+fn name(prefix: &str, kind: &str, relation: &Relation, column: &Column) -> String {
     let rests_on = format!(
         "1|{}|{}|{}|{}|{}|{}|{}|{kind}",
         relation.oid.0,
@@ -115,7 +206,12 @@ fn name(kind: &MaskKind, relation: &Relation, column: &Column) -> String {
         column.base_type,
     );
     let hash = hex(&Sha256::digest(rests_on.as_bytes()));
-    format!("m_{}", hash.get(..32).unwrap_or(&hash))
+    format!("{prefix}_{}", hash.get(..32).unwrap_or(&hash))
+}
+
+fn reads(relation: &Relation, below: &[&Relation]) -> Vec<(String, String)> {
+    let all = below.iter().copied().chain([relation]);
+    all.map(|relation| (relation.schema.clone(), relation.name.clone())).collect()
 }
 
 /// Every partition and inheritance child, however deep, by OID.

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{functions::MaskFunction, privileges::Privileges};
+use super::{functions::ReaderFunction, privileges::Privileges};
 use crate::sql::{quote_identifier, quote_literal};
 
-/// The role that owns the schema `pgate` and all mask functions, and may read masked columns.
+/// The role that owns the schema `pgate` and all reader functions, and may read masked columns.
 const MASK_OWNER: &str = "pgate_mask";
 
 /// The key of the lock under which one installation at a time runs in a database.
@@ -13,7 +13,7 @@ const LOCK: i64 = 0x7067_6174_6501;
 
 /// The statements, in order.
 pub(super) fn statements(
-    functions: &[MaskFunction],
+    functions: &[ReaderFunction],
     privileges: &Privileges,
     privilege_role: &str,
 ) -> Vec<String> {
@@ -108,8 +108,8 @@ fn ground(keyed: bool, sql: &mut Vec<String>) {
     }
 }
 
-/// Lets the mask owner read exactly the columns that its functions mask.
-fn owner_reads(functions: &[MaskFunction], sql: &mut Vec<String>) {
+/// Lets the mask owner read exactly the columns that its functions read.
+fn owner_reads(functions: &[ReaderFunction], sql: &mut Vec<String>) {
     let mut columns = BTreeMap::<&(String, String), BTreeSet<&str>>::new();
     for function in functions {
         for relation in &function.reads {
@@ -147,23 +147,29 @@ fn owner_reads(functions: &[MaskFunction], sql: &mut Vec<String>) {
     }
 }
 
-/// Creates one mask function unless it is there already, word for word.
-fn function(function: &MaskFunction) -> String {
-    let MaskFunction { name, returns, body, .. } = function;
+/// Creates one reader function unless it is there already, word for word.
+fn function(function: &ReaderFunction) -> String {
+    let ReaderFunction { name, arguments, returns, parallel, body, .. } = function;
     let body = quote_literal(body);
+    let signature = format!("pgate.{name}({arguments})");
     block(&format!(
         "IF NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = 'pgate'::regnamespace \
          AND proname = '{name}' AND prosrc = {body} AND prosecdef \
          AND pg_catalog.pg_get_userbyid(proowner) = '{MASK_OWNER}') THEN \
-         CREATE OR REPLACE FUNCTION pgate.{name}(pg_catalog.oid, pg_catalog.tid) RETURNS {returns} \
-         LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE \
+         CREATE OR REPLACE FUNCTION {signature} RETURNS {returns} \
+         LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL {parallel} \
          SET search_path = pg_catalog, pg_temp AS {body}; \
-         ALTER FUNCTION pgate.{name}(pg_catalog.oid, pg_catalog.tid) OWNER TO {MASK_OWNER}; \
-         REVOKE ALL ON FUNCTION pgate.{name}(pg_catalog.oid, pg_catalog.tid) FROM PUBLIC; END IF;"
+         ALTER FUNCTION {signature} OWNER TO {MASK_OWNER}; \
+         REVOKE ALL ON FUNCTION {signature} FROM PUBLIC; END IF;"
     ))
 }
 
-fn grants(functions: &[MaskFunction], privileges: &Privileges, role: &str, sql: &mut Vec<String>) {
+fn grants(
+    functions: &[ReaderFunction],
+    privileges: &Privileges,
+    role: &str,
+    sql: &mut Vec<String>,
+) {
     let literal = quote_literal(role);
     let role = quote_identifier(role);
     sql.push(block(&format!(
@@ -204,7 +210,7 @@ fn grants(functions: &[MaskFunction], privileges: &Privileges, role: &str, sql: 
         sql.push(format!("GRANT USAGE ON SCHEMA pgate TO {role}"));
         let names = functions
             .iter()
-            .map(|function| format!("pgate.{}(pg_catalog.oid, pg_catalog.tid)", function.name))
+            .map(|function| format!("pgate.{}({})", function.name, function.arguments))
             .collect::<Vec<_>>();
         sql.push(format!("GRANT EXECUTE ON FUNCTION {} TO {role}", names.join(", ")));
     }

@@ -11,14 +11,14 @@ mod functions;
 mod install;
 mod privileges;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
 pub(super) use self::cover::Cover;
 use self::{
-    cover::{Covers, covers},
-    functions::MaskFunction,
+    cover::{Covered, Covers, covers},
+    functions::{LookupScan, ReaderFunction},
     privileges::Privileges,
 };
 use super::{
@@ -75,11 +75,23 @@ pub struct Compiled {
     covers: Covers,
     covered: HashSet<(Oid, AttributeNumber)>,
     replacements: BTreeMap<Oid, Replacement>,
-    /// Views of which no column is clean: PostgreSQL lets nobody scan those.
-    unreadable: BTreeSet<Oid>,
-    functions: Vec<MaskFunction>,
+    unreadable: BTreeMap<Oid, Unreadable>,
+    functions: Vec<ReaderFunction>,
+    /// The columns that may be looked up.
+    lookups: BTreeMap<(Oid, AttributeNumber), LookupScan>,
     /// None where nothing may be installed.
     privileges: Option<Privileges>,
+}
+
+/// Why a view can't be read at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// Which rows it has tells of this, whatever is shown of them; so do writes through it.
+    TellingRows { of: String },
+    /// No column of it is clean: PostgreSQL lets nobody scan it.
+    NothingClean,
+    /// It reads masked columns with the session's own rights, which don't suffice.
+    CallersRights,
 }
 
 /// The sub-select that stands for a scan, with and without `ONLY`.
@@ -98,19 +110,16 @@ pub fn compile(
     catalog: &Catalog,
     enforcement: Enforcement,
 ) -> Result<Compiled, CompileError> {
-    let covers = covers(role, catalog);
+    let Covered { columns: covers, veiled } = covers(role, catalog, enforcement);
+    let unreadable = unreadable(catalog, enforcement, &covers, veiled);
     let mut misfits = Vec::new();
     let mut functions = Vec::new();
+    let mut lookups = BTreeMap::new();
     let mut replacements = BTreeMap::new();
     let mut covered = HashSet::new();
-    let mut unreadable = BTreeSet::new();
     for (oid, columns) in &covers {
         let Some(relation) = catalog.relation(*oid) else { continue };
         covered.extend(columns.keys().map(|number| (*oid, *number)));
-        let clean = relation.columns.iter().any(|column| !columns.contains_key(&column.number));
-        if enforcement == Enforcement::Ephemeral && !clean && !has_rows_of_its_own(relation) {
-            unreadable.insert(*oid);
-        }
         let mut list = Vec::new();
         for column in &relation.columns {
             let shown = match columns.get(&column.number) {
@@ -136,6 +145,24 @@ pub fn compile(
                 }
             };
             list.push(shown);
+            let open = enforcement == Enforcement::Ephemeral
+                && columns.contains_key(&column.number)
+                && may_look_up(role, relation, column);
+            if !open {
+                continue;
+            }
+            match ReaderFunction::lookup(relation, column, catalog) {
+                Ok(function) => {
+                    let scan = LookupScan::new(&function, relation, catalog);
+                    lookups.insert((*oid, column.number), scan);
+                    functions.push(function);
+                }
+                Err(error) => misfits.push(Misfit {
+                    column: format!("{}.{}.{}", relation.schema, relation.name, column.name),
+                    rule: RuleRef { rule: format!("role.{}.lookup", role.name), place: None },
+                    error,
+                }),
+            }
         }
         replacements
             .insert(*oid, Replacement { list: list.join(", "), relation: qualified(relation) });
@@ -144,7 +171,7 @@ pub fn compile(
         return Err(CompileError { misfits });
     }
     let privileges = match enforcement {
-        Enforcement::Ephemeral => Some(Privileges::of(role, catalog, &covers)),
+        Enforcement::Ephemeral => Some(Privileges::of(role, catalog, &covers, &unreadable)),
         Enforcement::Static => None,
     };
     Ok(Compiled {
@@ -156,6 +183,7 @@ pub fn compile(
         replacements,
         unreadable,
         functions,
+        lookups,
         privileges,
     })
 }
@@ -191,6 +219,22 @@ impl Compiled {
         Some(format!("SELECT {list} FROM {only}{relation}"))
     }
 
+    /// The condition on a scan's rows that looks these values up in one of its masked
+    /// columns; none where the role may not, or the values aren't of its type.
+    pub(super) fn lookup(
+        &self,
+        relation: Oid,
+        column: AttributeNumber,
+        values: &[String],
+    ) -> Option<String> {
+        self.lookups.get(&(relation, column))?.condition(values)
+    }
+
+    /// Whether the role may look values of this column up.
+    pub(super) fn may_look_up(&self, relation: Oid, column: AttributeNumber) -> bool {
+        self.lookups.contains_key(&(relation, column))
+    }
+
     /// The statements that make PostgreSQL enforce the role: roles, schema `pgate`,
     /// mask functions, and the privileges of `privilege_role`, anew. Idempotent; to
     /// be run by an administrator in one transaction. Empty where the credential
@@ -212,9 +256,9 @@ impl Compiled {
         self.covers.contains_key(&relation)
     }
 
-    /// Whether PostgreSQL would refuse even the replacement for its scan.
-    pub(super) fn is_unreadable(&self, relation: Oid) -> bool {
-        self.unreadable.contains(&relation)
+    /// Why nothing can stand for its scan, if so.
+    pub(super) fn unreadable(&self, relation: Oid) -> Option<&Unreadable> {
+        self.unreadable.get(&relation)
     }
 
     /// One rule that covers a column of it.
@@ -228,6 +272,53 @@ impl Compiled {
     }
 }
 
+/// The views that can't be read, and why.
+fn unreadable(
+    catalog: &Catalog,
+    enforcement: Enforcement,
+    covers: &Covers,
+    veiled: BTreeMap<Oid, String>,
+) -> BTreeMap<Oid, Unreadable> {
+    let mut unreadable = veiled
+        .into_iter()
+        .map(|(oid, of)| (oid, Unreadable::TellingRows { of }))
+        .collect::<BTreeMap<_, _>>();
+    if enforcement == Enforcement::Static {
+        return unreadable;
+    }
+    let views = catalog.relations().filter(|relation| relation.kind == RelationKind::View);
+    let views = views.collect::<Vec<_>>();
+    for view in &views {
+        let covered = covers.get(&view.oid);
+        let clean = |column: &Column| covered.is_none_or(|all| !all.contains_key(&column.number));
+        if covered.is_some() && !view.columns.iter().any(clean) {
+            unreadable.entry(view.oid).or_insert(Unreadable::NothingClean);
+        }
+        let reads_covered = view.view_reads.iter().any(|(read, number)| {
+            covers.get(read).is_some_and(|covered| {
+                *number == AttributeNumber::WHOLE_ROW || covered.contains_key(number)
+            })
+        });
+        if view.security_invoker && reads_covered {
+            unreadable.entry(view.oid).or_insert(Unreadable::CallersRights);
+        }
+    }
+    // Inside other views it still reads with the session's rights.
+    loop {
+        let stuck = |read: &Oid| unreadable.get(read) == Some(&Unreadable::CallersRights);
+        let further = views
+            .iter()
+            .filter(|view| !unreadable.contains_key(&view.oid))
+            .filter(|view| view.view_reads.iter().any(|(read, _)| stuck(read)))
+            .map(|view| view.oid)
+            .collect::<Vec<_>>();
+        if further.is_empty() {
+            return unreadable;
+        }
+        unreadable.extend(further.into_iter().map(|oid| (oid, Unreadable::CallersRights)));
+    }
+}
+
 /// `schema.name`, quoted where needed.
 fn qualified(relation: &Relation) -> String {
     format!("{}.{}", quote_identifier(&relation.schema), quote_identifier(&relation.name))
@@ -235,7 +326,16 @@ fn qualified(relation: &Relation) -> String {
 
 /// Whether its rows can be addressed by their place.
 fn has_rows_of_its_own(relation: &Relation) -> bool {
-    matches!(relation.kind, RelationKind::Table | RelationKind::PartitionedTable)
+    matches!(
+        relation.kind,
+        RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView
+    )
+}
+
+/// Whether a rule opens a column of a table for look-ups.
+fn may_look_up(role: &Role, relation: &Relation, column: &Column) -> bool {
+    let names = [relation.schema.as_str(), relation.name.as_str(), column.name.as_str()];
+    has_rows_of_its_own(relation) && role.lookup.iter().any(|pattern| pattern.matches(&names))
 }
 
 /// The mask that a column of this relation can show: where rows can't be addressed,
@@ -255,7 +355,7 @@ fn masked(
     column: &Column,
     catalog: &Catalog,
     enforcement: Enforcement,
-) -> Result<(String, Option<MaskFunction>), MaskError> {
+) -> Result<(String, Option<ReaderFunction>), MaskError> {
     let name = quote_identifier(&column.name);
     match enforcement {
         Enforcement::Static => {
@@ -264,7 +364,7 @@ fn masked(
             Ok((masking::expression(kind, column, Some(source))?, None))
         }
         Enforcement::Ephemeral if masking::reads_value(kind) => {
-            let function = MaskFunction::new(kind, relation, column, catalog)?;
+            let function = ReaderFunction::mask(kind, relation, column, catalog)?;
             Ok((function.call(relation, column), Some(function)))
         }
         Enforcement::Ephemeral => Ok((masking::expression(kind, column, None)?, None)),

@@ -1,25 +1,34 @@
 //! Masked and hidden columns: what may be asked of them, and what is scanned in
 //! their place.
 
-use super::Judge;
+use super::{Judge, Masked};
 use crate::{
-    policy::{Denied, Predicates, compile::Cover},
+    policy::{
+        Denied, Predicates,
+        compile::{Cover, Unreadable},
+    },
     sql::{
-        Access, AttributeNumber, ColumnContext, ColumnUse, Oid, RelationUse, Resolution,
-        ScanReplacement,
+        Access, AttributeNumber, ColumnContext, ColumnUse, LookupPredicate, Oid, RelationUse,
+        Resolution, ScanReplacement, StatementKind,
     },
 };
 
 impl Judge<'_> {
     pub(super) fn columns(&self) -> Result<(), Denied> {
         let facts = &self.statement.facts;
-        for column in &facts.columns {
+        for used in &facts.relations {
+            if let Resolution::Relation(oid) = used.resolution {
+                self.readable(used, oid)?;
+                self.without_rules(used, oid)?;
+            }
+        }
+        for (reference, column) in facts.columns.iter().enumerate() {
             for (at, number) in &column.candidates {
                 let Some(used) = facts.relations.get(*at) else {
                     return Err(super::unclassified("a column of no relation"));
                 };
                 if let Resolution::Relation(oid) = used.resolution {
-                    self.column(column, used, oid, *number)?;
+                    self.column((reference, column), used, oid, *number)?;
                 }
             }
         }
@@ -29,10 +38,54 @@ impl Judge<'_> {
         Ok(())
     }
 
+    /// Refuses views that no mask can make safe.
+    fn readable(&self, used: &RelationUse, oid: Oid) -> Result<(), Denied> {
+        let Some(unreadable) = self.compiled.unreadable(oid) else { return Ok(()) };
+        let name = self.column_name(oid, None);
+        let reason = match (unreadable, used.access) {
+            (_, Access::Ddl | Access::Maintain | Access::Truncate) => return Ok(()),
+            (Unreadable::TellingRows { of }, _) => {
+                format!("which rows the view {name} has would tell of {of}, which is masked")
+            }
+            (_, Access::Insert | Access::Update | Access::Delete | Access::Merge) => return Ok(()),
+            (Unreadable::NothingClean, _) => {
+                format!("the view {name} shows nothing but masked columns")
+            }
+            (Unreadable::CallersRights, _) => format!(
+                "the view {name} reads masked columns with its caller's rights (security_invoker)"
+            ),
+        };
+        let rule = self.compiled.any_cover(oid).map(|cover| cover.rule().clone());
+        Err(Denied {
+            rule: rule.unwrap_or_else(|| super::builtin("view")),
+            reason,
+            hint: "Query the tables that it is made of: their masks are applied there.".to_owned(),
+        })
+    }
+
+    /// Refuses writes with which rules of the relation's owner run.
+    fn without_rules(&self, used: &RelationUse, oid: Oid) -> Result<(), Denied> {
+        let writes =
+            matches!(used.access, Access::Insert | Access::Update | Access::Delete | Access::Merge);
+        let has_rules = self.catalog.relation(oid).is_some_and(|relation| relation.write_rules);
+        if !writes || !has_rules || self.compiled.masked_columns().is_empty() {
+            return Ok(());
+        }
+        Err(Denied {
+            rule: super::builtin("write-rules"),
+            reason: format!(
+                "writing to {} runs rules that may read masked columns with their owner's rights",
+                self.column_name(oid, None)
+            ),
+            hint: "Write to the tables behind it, or have its rules (CREATE RULE) made triggers."
+                .to_owned(),
+        })
+    }
+
     /// One meaning of one column reference.
     fn column(
         &self,
-        column: &ColumnUse,
+        (reference, column): (usize, &ColumnUse),
         used: &RelationUse,
         oid: Oid,
         number: Option<AttributeNumber>,
@@ -67,18 +120,43 @@ impl Judge<'_> {
             return Err(unmaskable(&name, cover));
         }
         let asks = column.context == ColumnContext::Predicate && !column.star;
-        if asks && self.role.predicates == Predicates::Deny {
+        let looked_up = |lookup: &LookupPredicate| {
+            lookup.reference == reference && self.looks_up(lookup, oid).is_some()
+        };
+        if asks
+            && self.role.predicates == Predicates::Deny
+            && !self.statement.facts.lookups.iter().any(looked_up)
+        {
+            let may = number.is_some_and(|number| self.compiled.may_look_up(oid, number));
+            let hint = if may {
+                "It can be looked up: in the WHERE of a SELECT, as a condition of its own, `column \
+                 = value` or `column IN (values)`, where the values are constants or parameters."
+            } else {
+                "Filter by another column; ordering and grouping by it are allowed."
+            };
             return Err(Denied {
                 rule: cover.rule().clone(),
                 reason: format!(
                     "{name} is masked for role {}, so a condition on it would compare the mask",
                     self.role.name
                 ),
-                hint: "Filter by another column; ordering and grouping by it are allowed."
-                    .to_owned(),
+                hint: hint.to_owned(),
             });
         }
         Ok(())
+    }
+
+    /// The condition that answers a look-up, where the role may ask and the statement
+    /// runs it once: what PREPARE names runs again and again without being seen.
+    fn looks_up(&self, lookup: &LookupPredicate, oid: Oid) -> Option<String> {
+        let once = matches!(
+            self.statement.facts.kind,
+            StatementKind::Select | StatementKind::DeclareCursor | StatementKind::CopyOut
+        );
+        if !once || self.stores() {
+            return None;
+        }
+        self.compiled.lookup(oid, lookup.column, &lookup.values)
     }
 
     /// Columns that are named as the target of a write or of a COPY.
@@ -116,9 +194,8 @@ impl Judge<'_> {
     }
 
     /// What stands for each scan of a relation with covered columns, and those columns.
-    pub(super) fn replacements(&self) -> Result<(Vec<String>, Vec<ScanReplacement>), Denied> {
-        let mut masked = Vec::new();
-        let mut replacements = Vec::new();
+    pub(super) fn replacements(&self) -> Result<Masked, Denied> {
+        let mut masked = Masked::default();
         for (at, used) in self.statement.facts.relations.iter().enumerate() {
             let Resolution::Relation(oid) = used.resolution else { continue };
             if used.access != Access::Scan || !self.compiled.covers_any(oid) {
@@ -126,20 +203,9 @@ impl Judge<'_> {
             }
             let cover = self.compiled.any_cover(oid);
             let select = self.compiled.replacement_for(oid, used.only);
-            let (Some(cover), Some(select)) = (cover, select) else {
+            let (Some(cover), Some(mut select)) = (cover, select) else {
                 return Err(super::unclassified("a masked relation without a mask"));
             };
-            if self.compiled.is_unreadable(oid) {
-                return Err(Denied {
-                    rule: cover.rule().clone(),
-                    reason: format!(
-                        "{} is computed from masked columns, and this version can't mask such a view",
-                        self.column_name(oid, None)
-                    ),
-                    hint: "Query the tables that it is made of: their masks are applied there."
-                        .to_owned(),
-                });
-            }
             if used.sampled {
                 return Err(Denied {
                     rule: cover.rule().clone(),
@@ -156,15 +222,31 @@ impl Judge<'_> {
             let mut omitted = Vec::new();
             for (number, cover) in self.compiled.covered(oid) {
                 match cover {
-                    Cover::Mask { .. } => masked.push(self.column_name(oid, Some(number))),
+                    Cover::Mask { .. } => {
+                        masked.columns.push(self.column_name(oid, Some(number)));
+                    }
                     Cover::Hidden { .. } => omitted.push(number),
                 }
             }
-            replacements.push(ScanReplacement { relation: at, select, omitted });
+            let mut answered = Vec::new();
+            for (index, lookup) in self.statement.facts.lookups.iter().enumerate() {
+                if lookup.relation != at {
+                    continue;
+                }
+                let Some(condition) = self.looks_up(lookup, oid) else { continue };
+                select.push_str(if answered.is_empty() { " WHERE " } else { " AND " });
+                select.push_str(&condition);
+                answered.push(index);
+                let values = u32::try_from(lookup.values.len()).unwrap_or(u32::MAX);
+                let name = self.column_name(oid, Some(lookup.column));
+                let count = masked.lookups.entry(name).or_default();
+                *count = count.saturating_add(values);
+            }
+            masked.replacements.push(ScanReplacement { relation: at, select, omitted, answered });
         }
-        masked.sort();
-        masked.dedup();
-        Ok((masked, replacements))
+        masked.columns.sort();
+        masked.columns.dedup();
+        Ok(masked)
     }
 
     /// `schema.table.column`, or the table where the whole row is meant.

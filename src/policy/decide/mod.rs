@@ -9,6 +9,8 @@ mod functions;
 mod relations;
 pub(super) mod settings;
 
+use std::collections::BTreeMap;
+
 use super::{Allowed, Compiled, Denied, Held, Role, Rule, RuleRef, Verdict, standing::Standing};
 use crate::{
     policy::standing::Object,
@@ -36,7 +38,7 @@ pub fn decide(
 ) -> Decision {
     let mut judge = Judge { statement, role, compiled, catalog, allowed: None, held: None };
     let refused = |denied| Decision { verdict: Verdict::Deny(denied), replacements: Vec::new() };
-    let (masked, replacements) = match judge.judge() {
+    let Masked { columns: masked, lookups, replacements } = match judge.judge() {
         Ok(judged) => judged,
         Err(denied) => return refused(denied),
     };
@@ -44,7 +46,8 @@ pub fn decide(
         Some(held) => Decision { verdict: Verdict::Hold(held), replacements: Vec::new() },
         None => {
             let rule = judge.allowed.unwrap_or_else(|| builtin("no-relation"));
-            Decision { verdict: Verdict::Allow(Allowed { rule, masked }), replacements }
+            let allowed = Allowed { rule, masked, lookups };
+            Decision { verdict: Verdict::Allow(allowed), replacements }
         }
     }
 }
@@ -61,14 +64,23 @@ struct Judge<'a> {
     held: Option<Held>,
 }
 
+/// How a statement that may run meets masked columns.
+#[derive(Default)]
+struct Masked {
+    /// Those whose relations it scans.
+    columns: Vec<String>,
+    /// Those in which it looks values up, and how many.
+    lookups: BTreeMap<String, u32>,
+    replacements: Vec<ScanReplacement>,
+}
+
 /// One of pgate's own rules.
 fn builtin(name: &str) -> RuleRef {
     RuleRef { rule: format!("builtin.{name}"), place: None }
 }
 
 impl Judge<'_> {
-    /// The masked columns whose relations are scanned, and the replacements.
-    fn judge(&mut self) -> Result<(Vec<String>, Vec<ScanReplacement>), Denied> {
+    fn judge(&mut self) -> Result<Masked, Denied> {
         let facts = &self.statement.facts;
         if let Some(shape) = facts.unclassified.first() {
             return Err(unclassified(shape));

@@ -19,6 +19,7 @@ pub(super) fn across(draft: &Draft<'_>) {
             }
         }
         hashes_without_key(draft, role);
+        lookups(draft, role);
         ownership(role);
         if !draft.access.iter().any(|access| access.value.role == role.value.name) {
             role.section.warn(
@@ -76,15 +77,19 @@ fn check_access(draft: &Draft<'_>, access: &Read<'_, crate::policy::Access>) {
     }
 }
 
-/// A hash needs a key that the session can't read, and so a place in the database for it.
-fn hashes_without_key(draft: &Draft<'_>, role: &Read<'_, Role>) {
-    let fixed = role.value.targets.iter().find(|target| {
+/// A target of the role whose credential is static.
+fn static_target<'r>(draft: &Draft<'_>, role: &'r Read<'_, Role>) -> Option<&'r String> {
+    role.value.targets.iter().find(|target| {
         draft
             .targets
             .get(*target)
             .is_some_and(|target| matches!(target.value.credential, Credential::Static { .. }))
-    });
-    let Some(target) = fixed else { return };
+    })
+}
+
+/// A hash needs a key that the session can't read, and so a place in the database for it.
+fn hashes_without_key(draft: &Draft<'_>, role: &Read<'_, Role>) {
+    let Some(target) = static_target(draft, role) else { return };
     for mask in role.value.mask.iter().filter(|mask| mask.with == MaskKind::Hash) {
         at_key(
             &role.section,
@@ -92,6 +97,27 @@ fn hashes_without_key(draft: &Draft<'_>, role: &Read<'_, Role>) {
             format!("{} uses \"hash\", but target \"{target}\" has a static credential", mask.source.rule),
             Some("a hash needs a key inside the database, which pgate may not install there; use \"redact\" or \"partial\"".to_owned()),
         );
+    }
+}
+
+/// Look-ups need a function inside the database, and something masked to look for.
+fn lookups(draft: &Draft<'_>, role: &Read<'_, Role>) {
+    let Read { value, section } = role;
+    if value.lookup.is_empty() {
+        return;
+    }
+    if let Some(target) = static_target(draft, role) {
+        at_key(
+            section,
+            "lookup",
+            format!("role \"{}\" has look-ups, but target \"{target}\" has a static credential", value.name),
+            Some("a look-up needs a function inside the database, which pgate may not install there; leave `lookup` out or use another role for that target".to_owned()),
+        );
+    }
+    if value.mask.is_empty() {
+        let hint =
+            "columns that aren't masked can be compared anyway; leave `lookup` out".to_owned();
+        at_key(section, "lookup", format!("role \"{}\" masks nothing", value.name), Some(hint));
     }
 }
 

@@ -89,7 +89,7 @@ pub(super) fn read(name: &str, section: &Section<'_>) -> Role {
                 entry.word(&[("deny", Predicates::Deny), ("masked", Predicates::Masked)])
             })
             .unwrap_or_default(),
-        lookup: later(section, "lookup", |entry| patterns(entry, Of::Column)),
+        lookup: section.get("lookup").map(|e| patterns(&e, Of::Column)).unwrap_or_default(),
         allow,
         hold: rules("hold", RuleKind::Hold),
         deny: rules("deny", RuleKind::Deny),
@@ -334,7 +334,7 @@ fn limits(entry: &Entry<'_>) -> Limits {
     let Some(section) = entry.section("limits = { rows = 10000 }") else {
         return Limits::default();
     };
-    section.refuse_others(&["rows", "statement_timeout", "connections"]);
+    section.refuse_others(&["rows", "statement_timeout", "connections", "lookups"]);
     let statement_timeout_ms = section.get("statement_timeout").and_then(|entry| {
         let ms = entry.duration_ms()?;
         if i32::try_from(ms).is_err() {
@@ -347,6 +347,7 @@ fn limits(entry: &Entry<'_>) -> Limits {
         rows: section.get("rows").and_then(|entry| entry.positive()),
         statement_timeout_ms,
         connections: section.get("connections").and_then(|entry| entry.positive()),
+        lookups: section.get("lookups").and_then(|entry| entry.positive()),
     }
 }
 

@@ -1,8 +1,11 @@
 //! A catalog made by hand, so that tests of policy, masking and the session
 //! need no server.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{
-    AttributeNumber, Catalog, Column, Function, Objects, Oid, Relation, RelationKind, Volatility,
+    AttributeNumber, Catalog, Column, ColumnLineage, Flow, Function, Lineage, Objects, Oid,
+    Relation, RelationKind, Volatility,
 };
 
 /// Makes a [`Catalog`] step by step. Relations are named `schema.name`; a name
@@ -75,7 +78,9 @@ impl CatalogBuilder {
             columns,
             parents: Vec::new(),
             view_reads: Vec::new(),
-            definition: None,
+            lineage: None,
+            security_invoker: false,
+            write_rules: false,
         });
         self
     }
@@ -92,22 +97,69 @@ impl CatalogBuilder {
         self
     }
 
-    /// Adds a view that reads these columns; `*` stands for the whole row.
+    /// Adds a view that reads these columns, `*` for the whole row, and of which
+    /// nobody knows what it makes of them.
     pub fn view(self, name: &str, columns: &[(&str, &str)], reads: &[(&str, &str)]) -> Self {
         let mut builder = self.relation(name, RelationKind::View, columns);
-        let reads = reads
-            .iter()
-            .map(|(relation, column)| {
-                let relation = builder.find(relation);
-                let number = match *column {
-                    "*" => AttributeNumber::WHOLE_ROW,
-                    name => relation.column(name).expect("a column that exists").number,
-                };
-                (relation.oid, number)
-            })
-            .collect();
+        let reads = reads.iter().map(|source| builder.column_of(*source)).collect();
         builder.find(name).view_reads = reads;
         builder
+    }
+
+    /// Says that a view's column shows this column as it is.
+    pub fn as_is(self, view: &str, column: &str, source: (&str, &str)) -> Self {
+        let mut builder = self;
+        let source = builder.column_of(source);
+        let shown = builder.column_of((view, column)).1;
+        let lineage = ColumnLineage {
+            as_is: Some(source),
+            flows: BTreeSet::from([Flow::Column(source.0, source.1)]),
+        };
+        builder.lineage(view).columns.insert(shown, lineage);
+        builder
+    }
+
+    /// Says that a view's column is computed from these.
+    pub fn computed(self, view: &str, column: &str, sources: &[(&str, &str)]) -> Self {
+        let mut builder = self;
+        let flows = builder.flows(sources);
+        let shown = builder.column_of((view, column)).1;
+        let lineage = ColumnLineage { as_is: None, flows };
+        builder.lineage(view).columns.insert(shown, lineage);
+        builder
+    }
+
+    /// Says that a view's rows depend on these.
+    pub fn rows_by(self, view: &str, sources: &[(&str, &str)]) -> Self {
+        let mut builder = self;
+        let flows = builder.flows(sources);
+        builder.lineage(view).rows.extend(flows);
+        builder
+    }
+
+    /// Says that a view's column shows what a function returns.
+    pub fn returned(self, view: &str, column: &str, function: &str) -> Self {
+        let mut builder = self;
+        let (schema, name) = split(function);
+        let known = builder.objects.functions.get(name).into_iter().flatten();
+        let function = known.filter(|known| known.schema == schema).map(|known| known.oid);
+        let flows = function.map(Flow::Function).collect();
+        let shown = builder.column_of((view, column)).1;
+        let lineage = ColumnLineage { as_is: None, flows };
+        builder.lineage(view).columns.insert(shown, lineage);
+        builder
+    }
+
+    /// Makes a view one that reads with its caller's rights.
+    pub fn security_invoker(mut self, view: &str) -> Self {
+        self.find(view).security_invoker = true;
+        self
+    }
+
+    /// Gives a relation rules that run with its writes.
+    pub fn write_rules(mut self, relation: &str) -> Self {
+        self.find(relation).write_rules = true;
+        self
     }
 
     /// Makes a column a generated one.
@@ -168,6 +220,25 @@ impl CatalogBuilder {
     /// The catalog.
     pub fn build(self) -> Catalog {
         Catalog::assemble(self.objects, self.search_path)
+    }
+
+    fn lineage(&mut self, view: &str) -> &mut Lineage {
+        let empty = || Lineage { columns: BTreeMap::new(), rows: BTreeSet::new() };
+        self.find(view).lineage.get_or_insert_with(empty)
+    }
+
+    fn flows(&mut self, sources: &[(&str, &str)]) -> BTreeSet<Flow> {
+        let columns = sources.iter().map(|source| self.column_of(*source));
+        columns.map(|(oid, number)| Flow::Column(oid, number)).collect()
+    }
+
+    fn column_of(&mut self, (relation, column): (&str, &str)) -> (Oid, AttributeNumber) {
+        let relation = self.find(relation);
+        let number = match column {
+            "*" => AttributeNumber::WHOLE_ROW,
+            name => relation.column(name).expect("a column that exists").number,
+        };
+        (relation.oid, number)
     }
 
     fn oid(&mut self) -> Oid {

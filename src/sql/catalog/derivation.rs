@@ -3,81 +3,196 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AttributeNumber, Catalog, Oid, Relation, RelationKind};
+use super::{AttributeNumber, Catalog, FIRST_NORMAL_OID, Flow, Oid, Relation, RelationKind};
 
-/// How a column comes by another column's values.
+/// How a column comes by values that are not its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// It is the same column of a parent, child or partition: the same values
-    /// under the same type.
+    /// It is the same column of a parent, child or partition, or a view that shows
+    /// the column as it is: the same values under the same type.
     Same(Oid, AttributeNumber),
-    /// It may be computed from it: a generated column, or a column of a view that
-    /// reads it somewhere.
+    /// It may be computed from it: a generated column, or an expression of a view.
     Computed(Oid, AttributeNumber),
+    /// It may be what this function returns.
+    Returned(Oid),
+}
+
+/// What derives from columns and functions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Derived {
+    /// Every further column that may show one of their values, with one way that it
+    /// comes by it. The given columns are not among them.
+    pub columns: BTreeMap<(Oid, AttributeNumber), Origin>,
+    /// The views whose very rows tell of such values: which there are, how many or
+    /// in which order; and those that can't be analysed. All of their columns are
+    /// derived.
+    pub veiled: BTreeMap<Oid, Origin>,
+}
+
+/// What is followed further.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Column(Oid, AttributeNumber),
+    Function(Oid),
+    /// A veiled view: whoever reads it tells of its rows.
+    View(Oid),
 }
 
 impl Catalog {
-    /// Every further column that may show a value of one of these, however many
-    /// steps away, with one way that it comes by it. The given columns are not in
-    /// the answer.
+    /// Everything that may show or tell a value of one of these columns, or of what
+    /// one of these functions returns, however many steps away.
     ///
     /// Inheritance is followed both ways: a scan of the parent shows the children's
-    /// rows. A view counts with all of its columns once its definition reads one of
-    /// these anywhere. What a function reads is not known here.
+    /// rows. What a function reads is not known here.
     pub fn derived_from(
         &self,
         columns: &BTreeSet<(Oid, AttributeNumber)>,
-    ) -> BTreeMap<(Oid, AttributeNumber), Origin> {
+        functions: &BTreeSet<Oid>,
+    ) -> Derived {
         let mut children = BTreeMap::<Oid, Vec<&Relation>>::new();
-        let mut views = Vec::new();
+        let mut readers = BTreeMap::<Oid, BTreeMap<Oid, &Relation>>::new();
         for relation in self.relations() {
             for parent in &relation.parents {
                 children.entry(*parent).or_default().push(relation);
             }
-            if matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView) {
-                views.push(relation);
+            for (read, _) in &relation.view_reads {
+                readers.entry(*read).or_default().insert(relation.oid, relation);
             }
         }
-        let mut readers = BTreeMap::<Oid, Vec<(&Relation, AttributeNumber)>>::new();
-        for view in views {
-            for (read, number) in &view.view_reads {
-                readers.entry(*read).or_default().push((view, *number));
-            }
-        }
-
-        let mut derived = BTreeMap::new();
-        let mut open = columns.iter().copied().collect::<Vec<_>>();
-        while let Some((oid, number)) = open.pop() {
-            let mut add = |key: (Oid, AttributeNumber), origin: Origin| {
-                if !columns.contains(&key) && !derived.contains_key(&key) {
-                    derived.insert(key, origin);
-                    open.push(key);
+        let mut following = Following {
+            catalog: self,
+            roots: columns,
+            derived: Derived::default(),
+            // Columns are followed first: they name the better reason.
+            open: functions.iter().map(|function| Step::Function(*function)).collect(),
+        };
+        following.open.extend(columns.iter().map(|(oid, number)| Step::Column(*oid, *number)));
+        while let Some(step) = following.open.pop() {
+            match step {
+                Step::Column(oid, number) => {
+                    let below = children.get(&oid).into_iter().flatten().copied();
+                    following.kin(oid, number, below);
+                    for view in readers.get(&oid).into_iter().flat_map(BTreeMap::values) {
+                        following.read_by(view, oid, number);
+                    }
                 }
-            };
-            let Some(relation) = self.relation(oid) else { continue };
-            let Some(column) = relation.column_by_number(number) else { continue };
-            let parents = relation.parents.iter().filter_map(|parent| self.relation(*parent));
-            let below = children.get(&oid).into_iter().flatten().copied();
-            for kin in parents.chain(below) {
-                if let Some(same) = kin.column(&column.name) {
-                    add((kin.oid, same.number), Origin::Same(oid, number));
+                Step::Function(function) => {
+                    for view in self.relations().filter(|relation| is_view(relation)) {
+                        following.called_by(view, function);
+                    }
                 }
-            }
-            for other in &relation.columns {
-                if other.generated_from.contains(&number) {
-                    add((oid, other.number), Origin::Computed(oid, number));
-                }
-            }
-            for (view, read) in readers.get(&oid).into_iter().flatten() {
-                if *read == number || *read == AttributeNumber::WHOLE_ROW {
-                    for shown in &view.columns {
-                        add((view.oid, shown.number), Origin::Computed(oid, number));
+                Step::View(oid) => {
+                    let Some(origin) = following.derived.veiled.get(&oid).copied() else {
+                        continue;
+                    };
+                    for view in readers.get(&oid).into_iter().flat_map(BTreeMap::values) {
+                        following.veil(view, origin);
                     }
                 }
             }
         }
-        derived
+        following.derived
     }
+}
+
+struct Following<'a> {
+    catalog: &'a Catalog,
+    roots: &'a BTreeSet<(Oid, AttributeNumber)>,
+    derived: Derived,
+    open: Vec<Step>,
+}
+
+impl Following<'_> {
+    fn add(&mut self, oid: Oid, number: AttributeNumber, origin: Origin) {
+        let key = (oid, number);
+        if !self.roots.contains(&key) && !self.derived.columns.contains_key(&key) {
+            self.derived.columns.insert(key, origin);
+            self.open.push(Step::Column(oid, number));
+        }
+    }
+
+    fn veil(&mut self, view: &Relation, origin: Origin) {
+        if self.derived.veiled.insert(view.oid, origin).is_none() {
+            self.open.push(Step::View(view.oid));
+            for column in &view.columns {
+                self.add(view.oid, column.number, origin);
+            }
+        }
+    }
+
+    /// The same column above and below, and the columns generated from it.
+    fn kin<'r>(
+        &mut self,
+        oid: Oid,
+        number: AttributeNumber,
+        below: impl Iterator<Item = &'r Relation>,
+    ) {
+        let catalog = self.catalog;
+        let Some(relation) = catalog.relation(oid) else { return };
+        let Some(column) = relation.column_by_number(number) else { return };
+        let parents = relation.parents.iter().filter_map(|parent| catalog.relation(*parent));
+        let same = |kin: &Relation| Some((kin.oid, kin.column(&column.name)?.number));
+        let above = parents.filter_map(same).collect::<Vec<_>>();
+        for (kin, same) in above.into_iter().chain(below.filter_map(same)) {
+            self.add(kin, same, Origin::Same(oid, number));
+        }
+        for other in &relation.columns {
+            if other.generated_from.contains(&number) {
+                self.add(oid, other.number, Origin::Computed(oid, number));
+            }
+        }
+    }
+
+    /// A view that reads a relation, when one of that relation's columns is followed.
+    fn read_by(&mut self, view: &Relation, oid: Oid, number: AttributeNumber) {
+        let computed = Origin::Computed(oid, number);
+        let Some(lineage) = &view.lineage else {
+            let reads = view.view_reads.iter().any(|(read, column)| {
+                *read == oid && (*column == number || *column == AttributeNumber::WHOLE_ROW)
+            });
+            if reads {
+                self.veil(view, computed);
+            }
+            return;
+        };
+        let told = |flows: &BTreeSet<Flow>| {
+            flows.contains(&Flow::Column(oid, number))
+                || flows.contains(&Flow::Column(oid, AttributeNumber::WHOLE_ROW))
+        };
+        for (shown, column) in &lineage.columns {
+            if column.as_is == Some((oid, number)) {
+                self.add(view.oid, *shown, Origin::Same(oid, number));
+            } else if told(&column.flows) {
+                self.add(view.oid, *shown, computed);
+            }
+        }
+        if told(&lineage.rows) {
+            self.veil(view, computed);
+        }
+    }
+
+    fn called_by(&mut self, view: &Relation, function: Oid) {
+        let returned = Origin::Returned(function);
+        let Some(lineage) = &view.lineage else {
+            // PostgreSQL's own views call none of the database's functions.
+            if view.oid.0 >= FIRST_NORMAL_OID {
+                self.veil(view, returned);
+            }
+            return;
+        };
+        for (shown, column) in &lineage.columns {
+            if column.flows.contains(&Flow::Function(function)) {
+                self.add(view.oid, *shown, returned);
+            }
+        }
+        if lineage.rows.contains(&Flow::Function(function)) {
+            self.veil(view, returned);
+        }
+    }
+}
+
+fn is_view(relation: &Relation) -> bool {
+    matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView)
 }
 
 #[cfg(test)]
@@ -101,7 +216,8 @@ mod tests {
             (relation.oid, relation.column(column).unwrap().number)
         };
         let masked = BTreeSet::from([at("shop.customers", "ssn")]);
-        let derived = catalog.derived_from(&masked).into_keys().collect::<BTreeSet<_>>();
+        let derived = catalog.derived_from(&masked, &BTreeSet::new()).columns;
+        let derived = derived.into_keys().collect::<BTreeSet<_>>();
         let expected = BTreeSet::from([
             at("shop.customers", "tail"),
             at("shop.customers_eu", "ssn"),
@@ -114,6 +230,7 @@ mod tests {
         assert_eq!(derived, expected);
 
         let in_child = BTreeSet::from([at("shop.customers_eu", "ssn")]);
-        assert!(catalog.derived_from(&in_child).contains_key(&at("shop.customers", "ssn")));
+        let derived = catalog.derived_from(&in_child, &BTreeSet::new()).columns;
+        assert!(derived.contains_key(&at("shop.customers", "ssn")));
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::{
-    AttributeNumber, Catalog, CatalogError, Column, Function, Objects, Oid, Relation, RelationKind,
-    Volatility,
+    AttributeNumber, Catalog, CatalogError, Column, Function, Lineage, Objects, Oid, Relation,
+    RelationKind, Volatility,
 };
 
 #[derive(Deserialize)]
@@ -24,7 +24,8 @@ struct Document {
     types: Vec<(String, String, bool)>,
 }
 
-/// OID, schema, name, relkind, temporary, parents, columns, what a view reads.
+/// OID, schema, name, relkind, temporary, parents, columns, what a view reads, its
+/// analysed query, whether it reads with its caller's rights, whether writes have rules.
 #[derive(Deserialize)]
 struct RelationRow(
     Oid,
@@ -35,6 +36,9 @@ struct RelationRow(
     Vec<Oid>,
     Vec<ColumnRow>,
     Vec<(Oid, AttributeNumber)>,
+    Option<String>,
+    bool,
+    bool,
 );
 
 /// Number, name, type, type modifier, NOT NULL, sources of a generated column.
@@ -97,7 +101,19 @@ fn relation(
     row: RelationRow,
     types: &HashMap<(Oid, i32), (String, String)>,
 ) -> Result<Relation, CatalogError> {
-    let RelationRow(oid, schema, name, kind, temporary, parents, columns, view_reads) = row;
+    let RelationRow(
+        oid,
+        schema,
+        name,
+        kind,
+        temporary,
+        parents,
+        columns,
+        view_reads,
+        action,
+        security_invoker,
+        write_rules,
+    ) = row;
     let kind = match kind {
         'r' => RelationKind::Table,
         'p' => RelationKind::PartitionedTable,
@@ -129,6 +145,8 @@ fn relation(
         columns,
         parents,
         view_reads,
-        definition: None,
+        lineage: action.as_deref().and_then(Lineage::read),
+        security_invoker,
+        write_rules,
     })
 }

@@ -8,6 +8,8 @@
 mod builder;
 mod derivation;
 mod document;
+mod lineage;
+mod node_tree;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use builder::CatalogBuilder;
-pub use derivation::Origin;
+pub use derivation::{Derived, Origin};
+pub use lineage::{ColumnLineage, Flow, Lineage};
 
 use super::Name;
 
@@ -129,9 +132,12 @@ pub struct Relation {
     /// `pg_depend`), as (relation, column); [`AttributeNumber::WHOLE_ROW`] where
     /// the definition may read all of them.
     pub view_reads: Vec<(Oid, AttributeNumber)>,
-    /// The view's definition, where it is one and was loaded. [`CATALOG_QUERY`]
-    /// leaves it out: PostgreSQL locks a view's relations to print it.
-    pub definition: Option<String>,
+    /// What a view shows, where its definition could be analysed.
+    pub lineage: Option<Lineage>,
+    /// Whether a view reads with its caller's rights (`security_invoker`).
+    pub security_invoker: bool,
+    /// Whether rules of its owner's (CREATE RULE) run with its writes.
+    pub write_rules: bool,
 }
 
 impl Relation {
@@ -374,6 +380,9 @@ impl Catalog {
 }
 
 const PG_CATALOG: &str = "pg_catalog";
+
+/// The first OID that is not PostgreSQL's own.
+const FIRST_NORMAL_OID: u32 = 16_384;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -32,7 +32,8 @@ compiled_extension AS (
       AND NOT f.prosecdef
 ),
 relation AS (
-    SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence
+    SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,
+           CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'v'::pg_catalog."char" THEN c.reloptions END AS reloptions
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S,c}'::pg_catalog."char"[])
@@ -86,6 +87,8 @@ parents AS (
 -- is named as well, so it is looked for in the definition itself.
 view_rule AS (
     SELECT r.oid, r.ev_class,
+           CASE WHEN n.nspname OPERATOR(pg_catalog.<>) ALL ('{pg_catalog,information_schema}'::pg_catalog.name[])
+                THEN r.ev_action::pg_catalog.text END AS action,
            n.nspname OPERATOR(pg_catalog.<>) ALL ('{pg_catalog,information_schema}'::pg_catalog.name[])
            AND pg_catalog.strpos(r.ev_action::pg_catalog.text, ':varattno 0 ') OPERATOR(pg_catalog.>) 0 AS whole_row
     FROM pg_catalog.pg_rewrite r
@@ -152,8 +155,16 @@ SELECT pg_catalog.json_build_object(
             r.oid::pg_catalog.int8, r.nspname, r.relname, r.relkind,
             r.relpersistence OPERATOR(pg_catalog.=) 't'::pg_catalog."char",
             COALESCE(p.list, '[]'::pg_catalog.json), COALESCE(c.list, '[]'::pg_catalog.json),
-            COALESCE(v.list, '[]'::pg_catalog.json))), '[]'::pg_catalog.json)
+            COALESCE(v.list, '[]'::pg_catalog.json), w.action,
+            EXISTS (SELECT FROM pg_catalog.pg_options_to_table(r.reloptions) o
+                WHERE o.option_name OPERATOR(pg_catalog.=) 'security_invoker'
+                  AND o.option_value::pg_catalog.bool),
+            EXISTS (SELECT FROM pg_catalog.pg_rewrite u
+                WHERE u.ev_class OPERATOR(pg_catalog.=) r.oid
+                  AND u.ev_type OPERATOR(pg_catalog.<>) '1'::pg_catalog."char"))),
+            '[]'::pg_catalog.json)
         FROM relation r
+        LEFT JOIN view_rule w ON w.ev_class OPERATOR(pg_catalog.=) r.oid
         LEFT JOIN parents p ON p.inhrelid OPERATOR(pg_catalog.=) r.oid
         LEFT JOIN columns c ON c.attrelid OPERATOR(pg_catalog.=) r.oid
         LEFT JOIN view_reads v ON v.ev_class OPERATOR(pg_catalog.=) r.oid),

@@ -152,6 +152,8 @@ enum Meaning {
     Scan { at: usize, select: String, name: String },
     /// The table that COPY copies, whose name stands at `at`, becomes this query.
     Copy { at: usize, query: String },
+    /// The condition whose operator stands at `at` becomes true.
+    True { at: usize },
     /// The column reference at `at` loses this many parts in front.
     Unqualify { at: usize, parts: usize },
 }
@@ -235,7 +237,18 @@ fn plan_scan(
         edit: Edit { range, text: new },
         meaning: Meaning::Scan { at: name_at, select: select.clone(), name },
     });
-    unqualify(text, tokens, facts, at, plan)
+    let mut answered = Vec::new();
+    for lookup in &replacement.answered {
+        let lookup = facts.lookups.get(*lookup).filter(|lookup| lookup.relation == at);
+        let lookup = lookup.ok_or_else(not_a_scan)?;
+        answered.push(lookup.reference);
+        plan.push(Change {
+            // What follows may stand right beside it.
+            edit: Edit { range: lookup.range.clone(), text: "(true)".into() },
+            meaning: Meaning::True { at: lookup.operator },
+        });
+    }
+    unqualify(text, tokens, facts, at, &answered, plan)
 }
 
 /// The reference `schema.table.column` means a table, and no sub-select: the parts
@@ -245,13 +258,16 @@ fn unqualify(
     tokens: &Tokens,
     facts: &Facts,
     at: usize,
+    answered: &[usize],
     plan: &mut Vec<Change>,
 ) -> Result<(), SpliceError> {
     let Some(used) = facts.relations.get(at) else { return Ok(()) };
-    let qualified = facts.columns.iter().filter(|column| {
-        column.path.len() > 2 && column.candidates.iter().any(|(of, _)| *of == at)
+    let qualified = facts.columns.iter().enumerate().filter(|(reference, column)| {
+        column.path.len() > 2
+            && column.candidates.iter().any(|(of, _)| *of == at)
+            && !answered.contains(reference)
     });
-    for column in qualified {
+    for (_, column) in qualified {
         let reference = column.path.join(".");
         let error = || SpliceError::InnerReference { relation: shown(used), reference };
         if column.scope != used.scope {

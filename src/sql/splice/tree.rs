@@ -39,6 +39,9 @@ pub(super) fn intended(tree: &ParseResult, plan: &[Change]) -> Result<Value, Str
             Meaning::Copy { at, query: text } => {
                 Prepared { at: *at, what: What::Copy { query: query(text)? }, made: 0 }
             }
+            Meaning::True { at } => {
+                Prepared { at: *at, what: What::True { constant: truth()? }, made: 0 }
+            }
             Meaning::Unqualify { at, parts } => {
                 Prepared { at: *at, what: What::Unqualify { parts: *parts }, made: 0 }
             }
@@ -61,6 +64,7 @@ struct Prepared<'a> {
 enum What<'a> {
     Scan { query: Value, name: &'a str },
     Copy { query: Value },
+    True { constant: Value },
     Unqualify { parts: usize },
 }
 
@@ -81,6 +85,14 @@ fn query(text: &str) -> Result<Value, String> {
         Some(_) => Ok(node),
         None => Err("the masked query is no SELECT".into()),
     }
+}
+
+/// The node of a constant that is true.
+fn truth() -> Result<Value, String> {
+    let node = query("SELECT true")?;
+    node.pointer("/node/SelectStmt/target_list/0/node/ResTarget/val/node/AConst")
+        .cloned()
+        .ok_or_else(|| "the constant is not where it should be".into())
 }
 
 /// Makes the changes wherever their places are.
@@ -125,6 +137,13 @@ impl Prepared<'_> {
                 copy.insert("relation".into(), Value::Null);
                 copy.insert("attlist".into(), json!([]));
                 copy.insert("query".into(), query.clone());
+            }
+            What::True { constant } => {
+                if !fields.get("AExpr").is_some_and(stands_here) {
+                    return;
+                }
+                fields.remove("AExpr");
+                fields.insert("AConst".into(), constant.clone());
             }
             What::Unqualify { parts } => {
                 let Some(reference) = fields.get_mut("ColumnRef") else { return };

@@ -98,8 +98,12 @@ fn statements_are_found_where_they_stand() {
 fn replacements_of_another_text_are_refused() {
     let catalog = catalog();
     let statements = read("SELECT * FROM customers").unwrap();
-    let whole =
-        |select: &str| ScanReplacement { relation: 0, select: select.into(), omitted: Vec::new() };
+    let whole = |select: &str| ScanReplacement {
+        relation: 0,
+        select: select.into(),
+        omitted: Vec::new(),
+        answered: Vec::new(),
+    };
     let replacement = whole("SELECT 1");
     for text in ["", "-- a", "SELECT 1", "SELECT 1; SELECT 2", "SELECT * FROM secret"] {
         let replacements = [vec![replacement.clone()]];
@@ -154,11 +158,54 @@ fn masked(text: &str) -> Result<Spliced, SpliceError> {
                         relation,
                         select: "SELECT masked FROM shop.customers".into(),
                         omitted: vec![AttributeNumber(4)],
+                        answered: Vec::new(),
                     })
                     .collect()
             })
             .collect::<Vec<_>>();
         splice(text, &catalog, &replacements, &statements)
+    })
+}
+
+#[test]
+fn lookups_are_answered_before_the_scan_where_they_stand_for_themselves() {
+    check(include_str!("lookups.toml"), |text| match looked_up(text) {
+        Ok(Some(spliced)) => spliced.text,
+        Ok(None) => String::new(),
+        Err(error) => format!("error: {error}"),
+    });
+}
+
+/// A text with every look-up of shop.customers.email answered; none where there is none.
+fn looked_up(text: &str) -> Result<Option<Spliced>, SpliceError> {
+    let catalog = catalog();
+    let customers = catalog.relation_named("shop", "customers").unwrap();
+    let email = customers.column("email").unwrap().number;
+    on_large_stack(|| {
+        let statements = analyse(text, &catalog)?;
+        let mut replacements = Vec::new();
+        for statement in &statements {
+            let mut scans = Vec::new();
+            for (relation, used) in statement.facts.relations.iter().enumerate() {
+                let mut select = "SELECT masked FROM shop.customers WHERE true".to_owned();
+                let mut answered = Vec::new();
+                for (at, lookup) in statement.facts.lookups.iter().enumerate() {
+                    if lookup.relation == relation && lookup.column == email {
+                        assert_eq!(used.resolution, Resolution::Relation(customers.oid));
+                        select.push_str(&format!(" AND f({})", lookup.values.join(", ")));
+                        answered.push(at);
+                    }
+                }
+                if !answered.is_empty() {
+                    scans.push(ScanReplacement { relation, select, omitted: Vec::new(), answered });
+                }
+            }
+            replacements.push(scans);
+        }
+        if replacements.iter().all(Vec::is_empty) {
+            return Ok(None);
+        }
+        splice(text, &catalog, &replacements, &statements).map(Some)
     })
 }
 

@@ -8,6 +8,7 @@
 mod ddl;
 mod dml;
 mod expression;
+mod lookup;
 mod scope;
 mod select;
 mod shape;

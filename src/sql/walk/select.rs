@@ -60,6 +60,7 @@ impl Walk<'_> {
                 walk.clause(ColumnContext::Output, |walk| walk.nodes(target_list));
                 walk.clause(ColumnContext::Output, |walk| walk.nodes(values_lists));
                 walk.clause(ColumnContext::Predicate, |walk| walk.optional(where_clause));
+                walk.lookups(from_clause, where_clause.as_deref());
                 walk.clause(ColumnContext::Arrangement, |walk| {
                     // A plain DISTINCT is a list of one node without a kind.
                     walk.nodes_with_kind(distinct_clause);

@@ -1,0 +1,388 @@
+//! Masked sessions, carried by the proxy with a database role of their own: psql in the
+//! simple protocol and a driver in the extended one, against a real PostgreSQL.
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use pgate::{
+    api::{CredentialKind, DatabaseAccess},
+    grant::{SessionId, SignedGrant, SigningKey},
+    journal::{EndReason, Start},
+    policy::{self, Enforcement},
+    proxy::{
+        Admission, Drift, Engine, EngineConfig, OwnConnection, Running, UpstreamConfig,
+        spool::{Destination, Spool},
+    },
+    sql::{CATALOG_QUERY, Catalog},
+};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
+    postgres::PgConnectOptions,
+};
+use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
+
+use crate::harness;
+
+/// A session whose policy is compiled into its own database.
+struct Masked {
+    running: Running,
+    spool: Arc<Spool>,
+    admin: PgConnection,
+    /// The session's role, as whoever takes its password has it.
+    taken: PgConnectOptions,
+    roles: [String; 2],
+    _folder: tempfile::TempDir,
+}
+
+impl Masked {
+    /// On a database with these objects, under `[role.r]` with these lines.
+    async fn start(objects: &str, role: &str) -> Self {
+        Self::with(objects, role, Enforcement::Ephemeral).await
+    }
+
+    async fn with(objects: &str, role: &str, enforcement: Enforcement) -> Self {
+        let cluster = harness::cluster().await;
+        let database = harness::database().await;
+        let credential = match enforcement {
+            Enforcement::Ephemeral => r#"{ kind = "ephemeral", admin_url = "env:UNUSED" }"#,
+            Enforcement::Static => r#"{ kind = "static", user = "app", password = "env:UNUSED" }"#,
+        };
+        let text = format!(
+            "[target.t]\nurl = \"postgres://127.0.0.1:5432/t?sslmode=disable\"\n\
+             credential = {credential}\n[role.r]\ntargets = [\"t\"]\n{role}\n"
+        );
+        let policy = policy::parse(&[("t.toml".to_owned(), text)]).expect("a good policy");
+        let role = Arc::new(policy.roles["r"].clone());
+
+        cluster.execute(&database, objects).await.expect("the objects");
+        let mut admin = cluster.connect(&database).await.expect("a connection");
+        let document: String =
+            sqlx::query_scalar(CATALOG_QUERY).fetch_one(&mut admin).await.expect("the catalog");
+        let catalog = Catalog::from_json(&document).expect("a catalog");
+        let compiled = policy::compile(&role, &catalog, enforcement).expect("it fits");
+        let privileges = compiled.privilege_role().to_owned();
+        for statement in compiled.install_sql(&privileges) {
+            let done = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut admin).await;
+            done.unwrap_or_else(|error| panic!("{statement}\n{error}"));
+        }
+        let user = format!("session_{database}");
+        let member = match enforcement {
+            Enforcement::Ephemeral => format!("IN ROLE {privileges}"),
+            Enforcement::Static => "SUPERUSER".to_owned(),
+        };
+        let create = format!("CREATE ROLE {user} LOGIN PASSWORD 'taken' {member}");
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await.expect("the role");
+
+        let access = DatabaseAccess {
+            host: "127.0.0.1".into(),
+            port: cluster.port(),
+            database: database.clone(),
+            user: user.clone(),
+            password: "taken".into(),
+            sslmode: "disable".into(),
+            ca_pem: None,
+            credential: match enforcement {
+                Enforcement::Ephemeral => CredentialKind::Ephemeral,
+                Enforcement::Static => CredentialKind::Static,
+            },
+        };
+        let session = SessionId::from_random([9; 10]);
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = SigningKey::from_seed(&[9; 32]);
+        let start = Start {
+            version: 1,
+            session: session.clone(),
+            grant: SignedGrant::from("unsigned".to_owned()),
+            key: key.verifying_key().to_jwk(),
+            pgate: "test".into(),
+            command: None,
+        };
+        let destination = Destination {
+            server: url::Url::parse("http://127.0.0.1:9").expect("a URL"),
+            upload_token: "unused".into(),
+        };
+        let spool = Spool::create(folder.path(), &destination, start, key, Timestamp::now());
+        let spool = Arc::new(spool.expect("a spool"));
+        let upstream = UpstreamConfig::new(&access).expect("an upstream");
+        let own = OwnConnection::new(upstream.clone(), &session);
+        let drift = Drift::start(role.clone(), enforcement, own).await.expect("a ruling");
+        let expires_at = Timestamp::now() + SignedDuration::from_hours(1);
+        let admission = Arc::new(Admission::new(role, expires_at, drift, spool.clone()));
+        let running = Engine::start(EngineConfig {
+            session,
+            upstream,
+            admission,
+            expires_at,
+            masks: true,
+            port: None,
+            socket_dir: None,
+        })
+        .await
+        .expect("an engine");
+        let taken = PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(cluster.port())
+            .username(&user)
+            .password("taken")
+            .database(&database);
+        Self { running, spool, admin, taken, roles: [user, privileges], _folder: folder }
+    }
+
+    /// What psql prints of a script, errors with it.
+    async fn psql(&self, script: &str) -> String {
+        let endpoints = self.running.endpoints();
+        let mut child = Command::new("psql")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", "/nonexistent")
+            .env("PGHOST", &endpoints.socket_dir)
+            .env("PGPORT", endpoints.port.to_string())
+            .env("PGUSER", &endpoints.user)
+            .env("PGDATABASE", &endpoints.database)
+            .args(["-X", "--no-password", "--quiet", "--no-align", "--tuples-only", "--file=-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("psql starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(script.as_bytes()).await.expect("psql reads");
+        drop(stdin);
+        let output = timeout(Duration::from_secs(60), child.wait_with_output()).await;
+        let output = output.expect("psql ends").expect("psql ends");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        text(&output.stdout) + &text(&output.stderr)
+    }
+
+    /// A driver on the Unix socket.
+    async fn driver(&self) -> PgConnection {
+        let endpoints = self.running.endpoints();
+        PgConnectOptions::new_without_pgpass()
+            .socket(&endpoints.socket_dir)
+            .port(endpoints.port)
+            .username(&endpoints.user)
+            .database(&endpoints.database)
+            .connect()
+            .await
+            .expect("a connection")
+    }
+
+    /// The lines of the session log so far.
+    fn log(&self) -> Vec<serde_json::Value> {
+        let log = std::fs::read_dir(self.spool.folder())
+            .expect("the spool")
+            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())
+            .find(|text| text.starts_with(r#"{"seq":0,"#))
+            .expect("a log");
+        log.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+    }
+
+    async fn close(self) {
+        let Self { running, mut admin, roles, .. } = self;
+        running.finish(EndReason::Closed, "").await;
+        let [user, privileges] = roles;
+        let drop =
+            format!("DROP OWNED BY {user}; DROP ROLE {user}; DROP ROLE IF EXISTS {privileges}");
+        let owned = format!(
+            "DO 'BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = ''{privileges}'') \
+             THEN DROP OWNED BY {privileges}; END IF; END'"
+        );
+        for sql in [owned, drop] {
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut admin).await.expect("dropped");
+        }
+    }
+}
+
+const CUSTOMERS: &str = "
+CREATE SCHEMA shop;
+CREATE TABLE shop.customers (id bigint PRIMARY KEY, name text, email varchar(80) UNIQUE, card bigint);
+INSERT INTO shop.customers
+    SELECT n, 'name ' || n, 'raw' || n || '@example.com', 4000000 + n FROM generate_series(1, 20000) n;
+CREATE TABLE shop.orders (id bigint PRIMARY KEY, customer_id bigint);
+INSERT INTO shop.orders SELECT n, n % 100 FROM generate_series(1, 1000) n;
+CREATE TABLE shop.visits (id bigint, ip text, at int) PARTITION BY RANGE (id);
+CREATE TABLE shop.visits_1 PARTITION OF shop.visits FOR VALUES FROM (1) TO (5);
+CREATE TABLE shop.visits_2 PARTITION OF shop.visits FOR VALUES FROM (5) TO (100);
+INSERT INTO shop.visits SELECT n, 'ip' || n % 3, n FROM generate_series(1, 10) n;
+ANALYZE;
+";
+
+const FINDER: &str = r#"
+allow = [{ actions = ["select"], on = ["shop.*"] }]
+mask = [{ columns = ["shop.customers.email"], with = "email" },
+        { columns = ["shop.customers.card", "shop.visits.ip"], with = "redact" }]
+lookup = ["shop.customers.email", "shop.customers.card", "shop.visits.ip"]
+search_path = ["shop"]
+limits = { lookups = 40 }
+"#;
+
+#[tokio::test]
+async fn values_are_looked_up_by_the_index_and_show_only_their_masks() {
+    let mut session = Masked::start(CUSTOMERS, FINDER).await;
+    let answers = [
+        (
+            "SELECT id, email FROM shop.customers WHERE email = 'raw7@example.com'",
+            "7|r***@example.com\n",
+        ),
+        (
+            "SELECT id FROM shop.customers WHERE email IN ('raw7@example.com', 'x', 'raw9@example.com') ORDER BY 1",
+            "7\n9\n",
+        ),
+        ("SELECT id FROM shop.customers c WHERE c.email = 'raw7@example.com' AND c.id < 5", ""),
+        ("SELECT id, card FROM shop.customers WHERE card = 4000003", "3|0\n"),
+        (
+            "SELECT count(*) FROM shop.orders o JOIN shop.customers c ON c.id = o.customer_id WHERE c.email = 'raw7@example.com'",
+            "10\n",
+        ),
+        (
+            "SELECT count(*) FROM shop.orders WHERE customer_id IN (SELECT id FROM shop.customers WHERE 'raw8@example.com' = email)",
+            "10\n",
+        ),
+        ("SELECT count(*) FROM shop.customers WHERE email = NULL", "0\n"),
+        ("SELECT id FROM shop.visits WHERE ip = 'ip1' ORDER BY 1", "1\n4\n7\n10\n"),
+        ("SELECT id FROM shop.visits WHERE ip = 'ip1' AND id > 4 ORDER BY 1", "7\n10\n"),
+        (
+            "COPY (SELECT id, email FROM shop.customers WHERE email = 'raw3@example.com') TO STDOUT",
+            "3\tr***@example.com\n",
+        ),
+        (
+            "BEGIN; DECLARE k CURSOR FOR SELECT id FROM shop.customers WHERE email = 'raw5@example.com'; FETCH ALL FROM k; COMMIT",
+            "5\n",
+        ),
+    ];
+    for (sql, expected) in answers {
+        assert_eq!(session.psql(&format!("{sql};\n")).await, expected, "{sql}");
+    }
+
+    let mut driver = session.driver().await;
+    let find = "SELECT id, email FROM shop.customers WHERE email = $1 AND id > $2";
+    for (email, id) in
+        [("raw11@example.com", Some(11)), ("nobody", None), ("raw12@example.com", Some(12))]
+    {
+        let row =
+            sqlx::query(find).bind(email).bind(1_i64).fetch_optional(&mut driver).await.unwrap();
+        assert_eq!(row.as_ref().map(|row| row.get::<i64, _>(0)), id);
+        assert!(row.is_none_or(|row| row.get::<&str, _>(1) == "r***@example.com"));
+    }
+    // The parameters have the types that the columns give them.
+    let described = (&mut driver).describe(sqlx::SqlStr::from_static(
+        "SELECT id FROM shop.customers WHERE email IN ($1, $3) AND card = $2",
+    ));
+    let described = described.await.unwrap();
+    let types = format!("{:?}", described.parameters());
+    assert!(types.contains("Text") && types.contains("Int8"), "{types}");
+    drop(driver);
+
+    // They are in the log as what they are.
+    let log = session.log();
+    let told = |line: &&serde_json::Value| line["lookups"]["shop.customers.email"] == 3;
+    assert!(log.iter().any(|line| told(&line)), "{log:#?}");
+
+    // Straight to the rows: no scan of the table.
+    let condition: String = sqlx::query_scalar(
+        "SELECT 'SELECT id FROM shop.customers WHERE customers.ctid = ANY (ARRAY(SELECT f.pgate_row
+         FROM pgate.' || proname || '(ARRAY[''raw7@example.com'']::text[]) f))'
+         FROM pg_proc WHERE proname LIKE 'l\\_%' AND prosrc LIKE '%v.email%'",
+    )
+    .fetch_one(&mut session.admin)
+    .await
+    .unwrap();
+    let plan = format!("EXPLAIN (COSTS OFF) {condition}");
+    let plan = sqlx::raw_sql(AssertSqlSafe(plan)).fetch_all(&mut session.admin).await.unwrap();
+    let plan = plan.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n");
+    assert!(plan.contains("Tid Scan") && !plan.contains("Seq Scan"), "{plan}");
+    session.close().await;
+}
+
+#[tokio::test]
+async fn lookups_stay_within_their_limit_in_either_protocol() {
+    let session = Masked::start(CUSTOMERS, &FINDER.replace("lookups = 40", "lookups = 5")).await;
+    let mut driver = session.driver().await;
+    let find = "SELECT id FROM shop.customers WHERE email = $1";
+    for at in 1..=3_i64 {
+        let found = sqlx::query(find).bind(format!("raw{at}@example.com")).fetch_one(&mut driver);
+        assert_eq!(found.await.unwrap().get::<i64, _>(0), at);
+    }
+    let many = "SELECT id FROM shop.customers WHERE email IN ('a', 'b', 'c', 'd', 'e', 'f');\n";
+    let told = session.psql(many).await;
+    assert!(told.contains("allows 5 look-ups") && told.contains("fewer values"), "{told}");
+    let two = "SELECT id FROM shop.customers WHERE email IN ('a', 'raw2@example.com');\n";
+    assert_eq!(session.psql(two).await, "2\n");
+    // Another connection, another protocol, several statements in one message: one session.
+    for sql in [
+        "SELECT id FROM shop.customers WHERE email = 'raw2@example.com';\n",
+        "SELECT 1 \\; SELECT id FROM shop.customers WHERE email = 'raw2@example.com';\n",
+    ] {
+        let told = session.psql(sql).await;
+        assert!(told.contains("allows 5 look-ups") && told.contains("Try again in"), "{told}");
+        assert!(!told.contains("\n2\n") && !told.starts_with('2'), "{told}");
+    }
+    let refused = sqlx::query(find).bind("raw1@example.com").fetch_optional(&mut driver).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("allows 5 look-ups"), "{refused}");
+    // What looks nothing up isn't counted.
+    assert_eq!(session.psql("SELECT id FROM shop.customers WHERE id = 3;\n").await, "3\n");
+    drop(driver);
+    session.close().await;
+}
+
+#[tokio::test]
+async fn with_the_password_a_lookup_tells_places_and_no_values_and_takes_its_time() {
+    let mut session = Masked::start(CUSTOMERS, FINDER).await;
+    let name: String = sqlx::query_scalar(
+        "SELECT proname::text FROM pg_proc WHERE proname LIKE 'l\\_%' AND prosrc LIKE '%v.email%'",
+    )
+    .fetch_one(&mut session.admin)
+    .await
+    .unwrap();
+    let mut taken = session.taken.connect().await.unwrap();
+    let mut ask =
+        async |sql: String| match sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut taken).await {
+            Ok(rows) => Ok(rows.len()),
+            Err(sqlx::Error::Database(error)) => Err(error.code().unwrap_or_default().into_owned()),
+            Err(error) => panic!("{error}"),
+        };
+    let call = |values: &str| format!("SELECT * FROM pgate.{name}({values})");
+    assert_eq!(ask(call("ARRAY['raw7@example.com', 'raw8@example.com']")).await, Ok(2));
+    assert_eq!(ask(call("'{raw}'")).await, Ok(0));
+    assert_eq!(ask(call("NULL")).await, Ok(0));
+    assert_eq!(
+        ask(call("ARRAY(SELECT 'x' || n FROM generate_series(1, 101) n)")).await,
+        Err("54000".into())
+    );
+    // The search path and operators of the caller don't reach inside; nor do patterns.
+    assert_eq!(ask(call("'{%}'")).await, Ok(0));
+    for sql in [
+        "SELECT email FROM shop.customers".to_owned(),
+        "SET ROLE pgate_mask".to_owned(),
+        format!(
+            "CREATE OR REPLACE FUNCTION pgate.{name}(text[]) RETURNS int LANGUAGE sql AS 'SELECT 1'"
+        ),
+        format!("ALTER FUNCTION pgate.{name}(text[]) OWNER TO CURRENT_USER"),
+        format!("DROP FUNCTION pgate.{name}(text[])"),
+    ] {
+        assert_eq!(ask(sql.clone()).await, Err("42501".into()), "{sql}");
+    }
+    // The brake is the server's own: twenty values take a fifth of a second there, however
+    // they are asked. The server counts it, not this test.
+    let timed = format!(
+        "DO $$ DECLARE began timestamptz := clock_timestamp(); BEGIN
+           PERFORM * FROM pgate.{name}(ARRAY(SELECT 'x' || n FROM generate_series(1, 20) n));
+           PERFORM 1 / (clock_timestamp() - began >= interval '0.2 s')::int; END $$"
+    );
+    assert_eq!(ask(timed).await, Ok(0));
+    let _ = taken.close().await;
+
+    // Nobody else may call it.
+    let others: bool = sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT bool_or(has_function_privilege(r.oid, p.oid, 'EXECUTE')) FROM pg_roles r, pg_proc p
+         WHERE p.proname = '{name}' AND NOT r.rolsuper AND r.rolname NOT IN ('{}', '{}', 'pgate_mask')",
+        session.roles[0], session.roles[1]
+    )))
+    .fetch_one(&mut session.admin)
+    .await
+    .unwrap();
+    assert!(!others);
+    session.close().await;
+}
