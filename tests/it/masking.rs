@@ -353,9 +353,10 @@ async fn with_the_password_a_lookup_tells_places_and_no_values_and_takes_its_tim
     );
     // The search path and operators of the caller don't reach inside; nor do patterns.
     assert_eq!(ask(call("'{%}'")).await, Ok(0));
+    let owner = format!("pgate_mask_{}", session.taken.get_database().unwrap());
     for sql in [
         "SELECT email FROM shop.customers".to_owned(),
-        "SET ROLE pgate_mask".to_owned(),
+        format!("SET ROLE {owner}"),
         format!(
             "CREATE OR REPLACE FUNCTION pgate.{name}(text[]) RETURNS int LANGUAGE sql AS 'SELECT 1'"
         ),
@@ -377,7 +378,7 @@ async fn with_the_password_a_lookup_tells_places_and_no_values_and_takes_its_tim
     // Nobody else may call it.
     let others: bool = sqlx::query_scalar(AssertSqlSafe(format!(
         "SELECT bool_or(has_function_privilege(r.oid, p.oid, 'EXECUTE')) FROM pg_roles r, pg_proc p
-         WHERE p.proname = '{name}' AND NOT r.rolsuper AND r.rolname NOT IN ('{}', '{}', 'pgate_mask')",
+         WHERE p.proname = '{name}' AND NOT r.rolsuper AND r.rolname NOT IN ('{}', '{}', '{owner}')",
         session.roles[0], session.roles[1]
     )))
     .fetch_one(&mut session.admin)

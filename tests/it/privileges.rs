@@ -160,14 +160,17 @@ async fn a_reader_with_the_password_reads_no_masked_column_and_no_denied_table_a
         "CREATE VIEW shop.seen AS SELECT email FROM shop.customers",
         "ALTER TABLE shop.customers ADD COLUMN x int",
         "DROP TABLE shop.customers",
-        "SET ROLE pgate_mask",
-        "SET SESSION AUTHORIZATION pgate_mask",
-        "GRANT pgate_mask TO CURRENT_USER",
         "CREATE FUNCTION pgate.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "SELECT * FROM pg_catalog.pg_statistic",
         "SELECT nextval('shop.customers_id_seq')",
     ];
-    for sql in denied {
+    let owner = format!("pgate_mask_{}", taken.database);
+    let becomes = [
+        format!("SET ROLE {owner}"),
+        format!("SET SESSION AUTHORIZATION {owner}"),
+        format!("GRANT {owner} TO CURRENT_USER"),
+    ];
+    for sql in denied.into_iter().chain(becomes.iter().map(String::as_str)) {
         assert_eq!(taken.ask(sql).await.unwrap_err(), DENIED, "{sql}");
     }
     let statistics = "SELECT most_common_vals::text FROM pg_stats \

@@ -2,14 +2,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{functions::ReaderFunction, privileges::Privileges};
-use crate::sql::{quote_identifier, quote_literal};
+use sha2::{Digest as _, Sha256};
 
-/// The role that owns the schema `pgate` and all reader functions, and may read masked columns.
-const MASK_OWNER: &str = "pgate_mask";
+use super::{functions::ReaderFunction, privileges::Privileges};
+use crate::{
+    policy::document::hex,
+    sql::{quote_identifier, quote_literal},
+};
+
+/// What the name of a database's mask owner begins with.
+const MASK_OWNER_PREFIX: &str = "pgate_mask_";
+/// The longest name that PostgreSQL has, in bytes.
+const LONGEST_NAME: usize = 63;
 
 /// The key of the lock under which one installation at a time runs in a database.
 const LOCK: i64 = 0x7067_6174_6501;
+
+/// The role that owns the schema `pgate` of a database and all reader functions in it,
+/// and may read masked columns. Roles belong to the whole cluster: each database
+/// has one of its own, so that nobody's membership reaches into another database.
+struct MaskOwner {
+    name: String,
+    literal: String,
+    identifier: String,
+}
+
+impl MaskOwner {
+    fn of(database: &str) -> Self {
+        let mut name = format!("{MASK_OWNER_PREFIX}{database}");
+        if name.len() > LONGEST_NAME {
+            let hash = hex(&Sha256::digest(database.as_bytes()));
+            name = format!("{MASK_OWNER_PREFIX}{}", hash.get(..32).unwrap_or(&hash));
+        }
+        Self { literal: quote_literal(&name), identifier: quote_identifier(&name), name }
+    }
+}
 
 /// The statements, in order.
 pub(super) fn statements(
@@ -17,6 +44,7 @@ pub(super) fn statements(
     privileges: &Privileges,
     privilege_role: &str,
 ) -> Vec<String> {
+    let owner = MaskOwner::of(&privileges.database);
     let mut sql = vec![
         // An administrator's own search path must not choose the operators used here.
         "SET LOCAL search_path = pg_catalog, pg_temp".to_owned(),
@@ -25,9 +53,9 @@ pub(super) fn statements(
     sql.push(nologin_role(privilege_role));
     sql.push(revoke_all(privilege_role));
     if !functions.is_empty() {
-        ground(functions.iter().any(|function| function.keyed), &mut sql);
-        owner_reads(functions, &mut sql);
-        sql.extend(functions.iter().map(function));
+        ground(&owner, functions.iter().any(|function| function.keyed), &mut sql);
+        owner_reads(&owner, functions, &mut sql);
+        sql.extend(functions.iter().map(|one| function(&owner, one)));
     }
     grants(functions, privileges, privilege_role, &mut sql);
     sql
@@ -79,19 +107,24 @@ fn revoke_all(role: &str) -> String {
 }
 
 /// The mask owner, the schema and, for hashes, the key.
-fn ground(keyed: bool, sql: &mut Vec<String>) {
-    sql.push(nologin_role(MASK_OWNER));
-    // An administrator that is no superuser must be a member to hand objects over.
+fn ground(owner: &MaskOwner, keyed: bool, sql: &mut Vec<String>) {
+    let MaskOwner { name, literal, identifier } = owner;
+    sql.push(nologin_role(name));
+    // An administrator that is no superuser must be a member to hand objects over; since
+    // PostgreSQL 16 one that may become it, which having made the role doesn't give.
     sql.push(block(&format!(
-        "IF NOT pg_catalog.pg_has_role(CURRENT_USER, '{MASK_OWNER}', 'MEMBER') THEN \
-         GRANT {MASK_OWNER} TO CURRENT_USER; END IF;"
+        "DECLARE may boolean := pg_catalog.pg_has_role(CURRENT_USER, {literal}, 'MEMBER'); BEGIN \
+         IF may AND pg_catalog.current_setting('server_version_num')::integer >= 160000 THEN \
+         may := pg_catalog.pg_has_role(CURRENT_USER, {literal}, 'SET'); END IF; \
+         IF NOT may THEN GRANT {identifier} TO CURRENT_USER; END IF; END;"
     )));
     sql.push(block(&format!(
-        "IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'pgate') THEN \
-         CREATE SCHEMA pgate AUTHORIZATION {MASK_OWNER}; \
-         ELSIF (SELECT pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = 'pgate') \
-         <> '{MASK_OWNER}' THEN \
-         RAISE EXCEPTION 'the schema pgate exists and does not belong to {MASK_OWNER}'; END IF;"
+        "DECLARE holder name := (SELECT pg_catalog.pg_get_userbyid(nspowner) \
+         FROM pg_catalog.pg_namespace WHERE nspname = 'pgate'); BEGIN \
+         IF holder IS NULL THEN CREATE SCHEMA pgate AUTHORIZATION {identifier}; \
+         ELSIF holder <> {literal} THEN \
+         RAISE EXCEPTION 'the schema pgate belongs to % and not to %', holder, {literal} \
+         USING HINT = 'After a database was renamed, rename that role too.'; END IF; END;"
     )));
     if keyed {
         sql.push(block(&format!(
@@ -99,7 +132,7 @@ fn ground(keyed: bool, sql: &mut Vec<String>) {
              AND relnamespace = 'pgate'::regnamespace) THEN \
              CREATE TABLE pgate.hash_key (only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one), \
              inner_key bytea NOT NULL, outer_key bytea NOT NULL); \
-             ALTER TABLE pgate.hash_key OWNER TO {MASK_OWNER}; \
+             ALTER TABLE pgate.hash_key OWNER TO {identifier}; \
              REVOKE ALL ON pgate.hash_key FROM PUBLIC; \
              INSERT INTO pgate.hash_key (inner_key, outer_key) SELECT {key}, {key}; END IF;",
             key = "pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.concat(pg_catalog.gen_random_uuid(), pg_catalog.gen_random_uuid(), pg_catalog.gen_random_uuid()), 'UTF8')) \
@@ -109,7 +142,7 @@ fn ground(keyed: bool, sql: &mut Vec<String>) {
 }
 
 /// Lets the mask owner read exactly the columns that its functions read.
-fn owner_reads(functions: &[ReaderFunction], sql: &mut Vec<String>) {
+fn owner_reads(owner: &MaskOwner, functions: &[ReaderFunction], sql: &mut Vec<String>) {
     let mut columns = BTreeMap::<&(String, String), BTreeSet<&str>>::new();
     for function in functions {
         for relation in &function.reads {
@@ -120,8 +153,9 @@ fn owner_reads(functions: &[ReaderFunction], sql: &mut Vec<String>) {
     for schema in schemas {
         let (literal, identifier) = (quote_literal(schema), quote_identifier(schema));
         sql.push(block(&format!(
-            "IF NOT pg_catalog.has_schema_privilege('{MASK_OWNER}', {literal}, 'USAGE') THEN \
-             GRANT USAGE ON SCHEMA {identifier} TO {MASK_OWNER}; END IF;"
+            "IF NOT pg_catalog.has_schema_privilege({}, {literal}, 'USAGE') THEN \
+             GRANT USAGE ON SCHEMA {identifier} TO {}; END IF;",
+            owner.literal, owner.identifier
         )));
     }
     for ((schema, name), columns) in columns {
@@ -133,7 +167,8 @@ fn owner_reads(functions: &[ReaderFunction], sql: &mut Vec<String>) {
             .chain(["ctid", "tableoid"])
             .map(|column| {
                 format!(
-                    "NOT pg_catalog.has_column_privilege('{MASK_OWNER}', {literal}, {}, 'SELECT')",
+                    "NOT pg_catalog.has_column_privilege({}, {literal}, {}, 'SELECT')",
+                    owner.literal,
                     quote_literal(column)
                 )
             })
@@ -141,25 +176,27 @@ fn owner_reads(functions: &[ReaderFunction], sql: &mut Vec<String>) {
             .join(" OR ");
         let list = columns.iter().map(|column| quote_identifier(column)).collect::<Vec<_>>();
         sql.push(block(&format!(
-            "IF {lacks} THEN GRANT SELECT ({}, ctid, tableoid) ON {relation} TO {MASK_OWNER}; END IF;",
-            list.join(", ")
+            "IF {lacks} THEN GRANT SELECT ({}, ctid, tableoid) ON {relation} TO {}; END IF;",
+            list.join(", "),
+            owner.identifier
         )));
     }
 }
 
 /// Creates one reader function unless it is there already, word for word.
-fn function(function: &ReaderFunction) -> String {
+fn function(owner: &MaskOwner, function: &ReaderFunction) -> String {
     let ReaderFunction { name, arguments, returns, parallel, body, .. } = function;
+    let MaskOwner { literal, identifier, .. } = owner;
     let body = quote_literal(body);
     let signature = format!("pgate.{name}({arguments})");
     block(&format!(
         "IF NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = 'pgate'::regnamespace \
          AND proname = '{name}' AND prosrc = {body} AND prosecdef \
-         AND pg_catalog.pg_get_userbyid(proowner) = '{MASK_OWNER}') THEN \
+         AND pg_catalog.pg_get_userbyid(proowner) = {literal}) THEN \
          CREATE OR REPLACE FUNCTION {signature} RETURNS {returns} \
          LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL {parallel} \
          SET search_path = pg_catalog, pg_temp AS {body}; \
-         ALTER FUNCTION {signature} OWNER TO {MASK_OWNER}; \
+         ALTER FUNCTION {signature} OWNER TO {identifier}; \
          REVOKE ALL ON FUNCTION {signature} FROM PUBLIC; END IF;"
     ))
 }
