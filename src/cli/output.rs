@@ -111,7 +111,7 @@ impl Output {
             serde_json::json!({ "warning": text }).to_string()
         } else {
             let word = console::style("warning:").yellow().for_stderr();
-            format!("{word} {text}")
+            format!("{word} {}", escaped_lines(text))
         };
         say(&line);
     }
@@ -129,10 +129,10 @@ impl Output {
             text = serde_json::to_string(failure).unwrap_or_else(|_| failure.message().to_owned());
         } else {
             let word = console::style("error:").red().bold().for_stderr();
-            let _ = write!(text, "{word} {}", failure.message());
+            let _ = write!(text, "{word} {}", escaped_lines(failure.message()));
             if let Some(hint) = failure.way_out() {
                 let word = console::style("hint:").cyan().for_stderr();
-                let _ = write!(text, "\n{word} {hint}");
+                let _ = write!(text, "\n{word} {}", escaped_lines(hint));
             }
         }
         say(&text);
@@ -204,6 +204,11 @@ pub(crate) fn escaped(text: &str) -> String {
         }
     }
     clean
+}
+
+/// The same for text of several lines. What was escaped before stays as it is.
+fn escaped_lines(text: &str) -> String {
+    text.split('\n').map(escaped).collect::<Vec<_>>().join("\n")
 }
 
 /// A moment as people read it: local time, and how far away it is.

@@ -5,10 +5,13 @@ mod bulk;
 mod command;
 mod endings;
 mod events;
+mod faults;
 mod killed;
+mod middleman;
 mod migrations;
 mod signals;
 mod tampering;
+mod terminal;
 mod workload;
 
 use std::{
