@@ -181,6 +181,15 @@ impl<'a> Desk<'a> {
     }
 }
 
+/// Waits until it is so.
+async fn soon(holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "it never comes");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// The database role of a session.
 fn role_of(session: &str) -> String {
     session.replace("se_", "pgate_s_")

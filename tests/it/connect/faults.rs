@@ -13,9 +13,9 @@ use tokio::{
 };
 
 use super::{
-    Desk, PATIENCE, Serving, finish,
+    Desk, Serving, finish,
     middleman::{Fate, Middleman},
-    new_stage, stage,
+    new_stage, soon, stage,
 };
 use crate::harness::Ran;
 
@@ -272,13 +272,4 @@ async fn nothing_is_open(desk: &Desk<'_>) {
     }
     let admin = desk.stage.cluster().admin_url();
     assert!(!desk.stage.server_log().contains(admin.expose_secret()));
-}
-
-/// Waits until it is so.
-async fn soon(holds: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "it never comes");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
