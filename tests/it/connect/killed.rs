@@ -1,6 +1,8 @@
 //! `kill -9` of `pgate connect`: what it had recorded goes up with the next run, and
 //! what it left in the database goes.
 
+use std::{path::Path, time::Duration};
+
 use rustix::process::Signal;
 
 use super::{Desk, Serving, role_of, signal, stage};
@@ -34,7 +36,11 @@ async fn a_killed_sessions_log_goes_up_with_the_next_run_and_its_role_goes() {
             }
             _ => kill(&mut serving),
         }
+        // A minute later, for whoever comes next, nobody is about to listen there any more.
+        let folder = std::fs::File::open(serving.socket()).unwrap();
+        folder.set_modified(std::time::SystemTime::now() - Duration::from_secs(90)).unwrap();
         next_run(&desk, &grant, &session);
+        assert!(!Path::new(serving.socket()).exists(), "its socket is left");
         let verified = desk.run(&["log", "verify", &session]).exits(0).says("ok:");
         verified.says("the session was not closed");
         let replayed = desk.run(&["replay", &session]).exits(0);
@@ -53,7 +59,7 @@ async fn a_killed_sessions_log_goes_up_with_the_next_run_and_its_role_goes() {
         let session = serving.session().to_owned();
         serving.psql("SELECT 40 + 2 AS answered");
         signal(&serving.child, Signal::INT);
-        std::thread::sleep(std::time::Duration::from_millis(pause));
+        std::thread::sleep(Duration::from_millis(pause));
         kill(&mut serving);
         desk.run(&["log", "upload"]).exits(0);
         desk.run(&["log", "verify", &session]).exits(0).says("ok:");
