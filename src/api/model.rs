@@ -219,7 +219,9 @@ pub enum CredentialKind {
 pub enum SessionState {
     /// It may.
     Open,
-    /// It may not: closed, expired or revoked.
+    /// It may not: its end has come.
+    Expired,
+    /// It may not: somebody has ended it.
     Ended {
         /// Why, in words.
         reason: String,

@@ -4,7 +4,7 @@ mod child;
 mod choice;
 mod session;
 
-use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
@@ -18,7 +18,8 @@ use self::{
 use super::{
     context::Context,
     failure::{Exit, Failure},
-    output::{escaped, moment},
+    interruption::Interruption,
+    output::{self, escaped, moment},
     request,
 };
 use crate::{
@@ -85,36 +86,25 @@ pub(crate) struct Args {
 
 /// Runs `pgate connect`.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
-    let with_command = !args.command.is_empty();
-    let result = connect(args, context).await;
-    match result {
-        // A shell script must be able to tell pgate's failures from the command's.
-        Err(failure) if with_command && !matches!(failure.exit(), Exit::Other(_)) => {
-            Err(failure.exiting(Exit::Other(125)))
-        }
-        result => result,
-    }
-}
-
-async fn connect(args: Args, context: &Context) -> Result<ExitCode, Failure> {
+    let mut interruption = Interruption::listen()?;
     let target = context.target(args.target.clone())?;
     if let Some(program) = args.command.first() {
         child::check(program, std::env::var_os("PATH").as_ref())?;
     }
     let client = context.client()?;
-    let mut interrupted = std::pin::pin!(interruption());
     let grant = tokio::select! {
         grant = async {
             session::recover(context).await;
-            active_grant(&args, &target, &client, context).await
+            fitting_grant(&args, &target, &client, context).await
         } => grant?,
-        () = &mut interrupted => return Err(interrupted_early()),
+        _ = interruption.heard() => return Err(interrupted_early()),
     };
+    let grant = until_active(grant, &client, context, &mut interruption).await?;
     let mut opening = std::pin::pin!(Session::open(grant, &args, client, context));
     let session = tokio::select! {
         session = &mut opening => session?,
         // Half-open it would leave its database role behind: it is opened and closed.
-        () = &mut interrupted => {
+        _ = interruption.heard() => {
             if let Ok(Ok(session)) = tokio::time::timeout(OPENING, opening).await {
                 session.finish(EndReason::Closed, "interrupted", context).await;
             }
@@ -122,9 +112,9 @@ async fn connect(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         }
     };
     if args.command.is_empty() {
-        serve_until_told(session, interrupted, context).await
+        serve_until_told(session, interruption, context).await
     } else {
-        run_command(session, &args, context).await
+        run_command(session, &args, interruption, context).await
     }
 }
 
@@ -132,6 +122,7 @@ async fn connect(args: Args, context: &Context) -> Result<ExitCode, Failure> {
 async fn run_command(
     mut session: Session,
     args: &Args,
+    mut interruption: Interruption,
     context: &Context,
 ) -> Result<ExitCode, Failure> {
     let endpoint = session.endpoint(args.port.is_some());
@@ -142,8 +133,7 @@ async fn run_command(
             return Err(error.into());
         }
     };
-    let waiting = child::wait(child, std::io::stdin().is_terminal());
-    let mut waiting = std::pin::pin!(waiting);
+    let mut waiting = std::pin::pin!(child::wait(child, &mut interruption));
     let mut over = false;
     let code = loop {
         tokio::select! {
@@ -155,19 +145,29 @@ async fn run_command(
             }
         }
     };
-    session.finish(EndReason::Closed, "", context).await;
+    let Finished { ended, .. } = session.finish(EndReason::Closed, "", context).await;
+    // The command may have been faster than its connections' ends.
+    if !over && ended.reason != EndReason::Closed {
+        context.output.warn(session::explained(&ended));
+    }
     Ok(ExitCode::from(code?))
 }
 
 /// Prints how to connect, and waits for Ctrl-C or the grant's end.
 async fn serve_until_told(
     mut session: Session,
-    interrupted: impl Future<Output = ()>,
+    mut interruption: Interruption,
     context: &Context,
 ) -> Result<ExitCode, Failure> {
-    announce(&session, context)?;
+    if let Err(error) = announce(&session, context) {
+        session.finish(EndReason::Closed, "nobody took the connection string", context).await;
+        return match error.kind() {
+            io::ErrorKind::BrokenPipe => Ok(ExitCode::from(output::READER_GONE)),
+            _ => Err(error.into()),
+        };
+    }
     tokio::select! {
-        () = interrupted => {}
+        _ = interruption.heard() => {}
         ended = session.ended() => context.output.warn(session::explained(&ended)),
     }
     let Finished { ended: Ended { reason, detail }, uploaded } =
@@ -186,11 +186,12 @@ async fn serve_until_told(
     }
 }
 
-fn announce(session: &Session, context: &Context) -> Result<(), Failure> {
+/// Says how to connect, unless nobody is there to read it.
+fn announce(session: &Session, context: &Context) -> io::Result<()> {
     let tcp = session.endpoint(true);
     let socket = session.endpoint(false).host;
     if context.output.is_json() {
-        return context.output.json(&json!({
+        let ready = json!({
             "event": "ready",
             "session": tcp.session,
             "host": tcp.host,
@@ -201,10 +202,11 @@ fn announce(session: &Session, context: &Context) -> Result<(), Failure> {
             "url": tcp.url.expose_secret(),
             "socket": socket,
             "expires_at": session.expires_at(),
-        }));
+        });
+        return context.output.try_line(ready.to_string());
     }
     let Endpoint { user, database, port, .. } = &tcp;
-    context.output.line(tcp.url.expose_secret());
+    context.output.try_line(tcp.url.expose_secret())?;
     context.output.note(format!(
         "session {} as {} until {}\n\
          on this machine without a password: psql -h {} -p {port} -U {user} {database}\n\
@@ -217,8 +219,8 @@ fn announce(session: &Session, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An active grant: the one that was named, one that fits, or a new one.
-async fn active_grant(
+/// The grant that was named, one that fits, or a new one; it may still wait for a reviewer.
+async fn fitting_grant(
     args: &Args,
     target: &str,
     client: &Client,
@@ -232,14 +234,13 @@ async fn active_grant(
                 grant.target
             )));
         }
-        return until_active(grant, client, context).await;
+        return Ok(grant);
     }
     let set = context.settings.role.as_ref().map(|role| role.value.as_str());
     let role = args.role.as_deref().or(set);
     let grants = client.grants().await?.grants;
     match choice::choose(&grants, target, role) {
-        Choice::Use(grant) => Ok(*grant),
-        Choice::WaitFor(grant) => until_active(*grant, client, context).await,
+        Choice::Use(grant) | Choice::WaitFor(grant) => Ok(*grant),
         Choice::Ambiguous(roles) => Err(Failure::usage(format!(
             "you have active grants for several roles on {target}: {}",
             roles.join(", ")
@@ -255,15 +256,20 @@ async fn active_grant(
                 reason: request::reason(reason)?,
                 ttl_seconds: args.ttl.map(|ttl| ttl.as_secs()),
             };
-            until_active(client.request_grant(&request).await?, client, context).await
+            Ok(client.request_grant(&request).await?)
         }
     }
 }
 
 /// The grant once it is active, or why it never will be.
-async fn until_active(grant: Grant, client: &Client, context: &Context) -> Result<Grant, Failure> {
+async fn until_active(
+    grant: Grant,
+    client: &Client,
+    context: &Context,
+    interruption: &mut Interruption,
+) -> Result<Grant, Failure> {
     let grant = match grant.state {
-        State::Pending { .. } => request::decided(client, context, grant).await?,
+        State::Pending { .. } => request::decided(client, context, grant, interruption).await?,
         _ => grant,
     };
     match request::refusal(&grant) {
@@ -285,23 +291,6 @@ fn no_grant(role: Option<&str>, target: &str) -> Failure {
 fn interrupted_early() -> Failure {
     Failure::new(Exit::Failure, "interrupted", "interrupted before the session began")
         .hint("a request that still waits stays in `pgate grants`; take it back with `pgate grants revoke`")
-}
-
-/// Completes on Ctrl-C or when pgate is told to end.
-async fn interruption() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-        signal(SignalKind::hangup()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hang_up.recv() => {}
-    }
 }
 
 impl From<CommandError> for Failure {

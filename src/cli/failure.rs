@@ -9,7 +9,7 @@ use super::output::escaped;
 use crate::{api, identity};
 
 /// Why a command failed, as its exit code tells it (without CMD; see
-/// [`Failure::exiting`] for `connect -- CMD`).
+/// [`Exit::or_own_failure`] for `connect -- CMD`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// 1: anything that has no code of its own.
@@ -39,6 +39,16 @@ impl Exit {
             Exit::Pending => 5,
             Exit::Unreachable => 6,
             Exit::Other(code) => code,
+        }
+    }
+
+    /// The same beside a command whose own codes are passed on: 125, unless it is a code
+    /// that tells of that command.
+    pub(crate) fn or_own_failure(self, beside_a_command: bool) -> Self {
+        match self {
+            Exit::Other(_) => self,
+            _ if beside_a_command => Exit::Other(125),
+            _ => self,
         }
     }
 }
@@ -90,12 +100,6 @@ impl Failure {
     #[must_use]
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
-    }
-
-    /// The same failure with another exit, as `connect -- CMD` needs it (125).
-    #[must_use]
-    pub(crate) fn exiting(self, exit: Exit) -> Self {
-        Self { exit, ..self }
     }
 
     /// Which exit it takes.

@@ -16,6 +16,7 @@ mod doctor;
 mod failure;
 mod grants;
 mod inbox;
+mod interruption;
 mod lifetime;
 mod log;
 mod login;
@@ -145,9 +146,10 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failu
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    let beside_a_command = runs_a_command(&arguments);
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return explain(&error, &arguments),
+        Err(error) => return explain(&error, &arguments, beside_a_command),
     };
     colour();
     let format = cli.global.output.unwrap_or(Format::Text);
@@ -156,9 +158,17 @@ pub fn main() -> ExitCode {
         Err((failure, output)) => {
             let output = output.unwrap_or_else(|| Output::new(format, Chatter::Normal));
             output.failure(&failure);
-            failure.exit().into()
+            failure.exit().or_own_failure(beside_a_command).into()
         }
     }
+}
+
+/// Whether these arguments have pgate run a command, whose exit codes a script must be
+/// able to tell from pgate's own. They need not parse.
+fn runs_a_command(arguments: &[OsString]) -> bool {
+    let mut own = arguments.iter().take_while(|argument| *argument != "--");
+    own.any(|argument| argument == "connect")
+        && arguments.iter().skip_while(|argument| *argument != "--").nth(1).is_some()
 }
 
 /// The command line's definition, from which completions and man pages are made.
@@ -202,7 +212,7 @@ fn start(cli: Cli) -> Result<ExitCode, (Failure, Option<Output>)> {
 }
 
 /// Help and version go to stdout with 0; a wrong command line to stderr with 2.
-fn explain(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+fn explain(error: &clap::Error, arguments: &[OsString], beside_a_command: bool) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return match error.print() {
             Ok(()) => ExitCode::SUCCESS,
@@ -218,7 +228,7 @@ fn explain(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     } else if error.print().is_err() {
         return Exit::Failure.into();
     }
-    Exit::Usage.into()
+    Exit::Usage.or_own_failure(beside_a_command).into()
 }
 
 /// Whether the arguments up to `--` ask for JSON; they did not parse, so this

@@ -77,25 +77,31 @@ impl Output {
     /// Prints one JSON object as one line on stdout.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
         let line = serde_json::to_string(value).map_err(anyhow::Error::from)?;
-        print(&mut io::stdout().lock(), &line);
+        print(&line);
         Ok(())
     }
 
     /// Prints `text` and a line feed on stdout, as it is.
     pub(crate) fn line(&self, text: impl AsRef<str>) {
-        print(&mut io::stdout().lock(), text.as_ref());
+        print(text.as_ref());
+    }
+
+    /// The same while something is open that must be closed first, should the reader have
+    /// gone away.
+    pub(crate) fn try_line(&self, text: impl AsRef<str>) -> io::Result<()> {
+        write(&mut io::stdout().lock(), text.as_ref())
     }
 
     /// Says something beside the result (stderr); nothing with `-q` or JSON.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         if self.chatter == Chatter::Normal && !self.is_json() {
-            print(&mut io::stderr().lock(), text.as_ref());
+            say(text.as_ref());
         }
     }
 
     /// Asks something of the person (stderr), whatever the verbosity.
     pub(crate) fn ask(&self, text: impl AsRef<str>) {
-        print(&mut io::stderr().lock(), text.as_ref());
+        say(text.as_ref());
     }
 
     /// Warns on stderr, whatever the verbosity; a JSON object in JSON mode.
@@ -105,9 +111,9 @@ impl Output {
             serde_json::json!({ "warning": text }).to_string()
         } else {
             let word = console::style("warning:").yellow().for_stderr();
-            format!("{word} {text}")
+            format!("{word} {}", escaped_lines(text))
         };
-        print(&mut io::stderr().lock(), &line);
+        say(&line);
     }
 
     /// Suggests the next command.
@@ -123,13 +129,13 @@ impl Output {
             text = serde_json::to_string(failure).unwrap_or_else(|_| failure.message().to_owned());
         } else {
             let word = console::style("error:").red().bold().for_stderr();
-            let _ = write!(text, "{word} {}", failure.message());
+            let _ = write!(text, "{word} {}", escaped_lines(failure.message()));
             if let Some(hint) = failure.way_out() {
                 let word = console::style("hint:").cyan().for_stderr();
-                let _ = write!(text, "\n{word} {hint}");
+                let _ = write!(text, "\n{word} {}", escaped_lines(hint));
             }
         }
-        print(&mut io::stderr().lock(), &text);
+        say(&text);
     }
 
     /// Shows a spinner on stderr until it is dropped; on no terminal it says
@@ -200,6 +206,11 @@ pub(crate) fn escaped(text: &str) -> String {
     clean
 }
 
+/// The same for text of several lines. What was escaped before stays as it is.
+fn escaped_lines(text: &str) -> String {
+    text.split('\n').map(escaped).collect::<Vec<_>>().join("\n")
+}
+
 /// A moment as people read it: local time, and how far away it is.
 pub(crate) fn moment(at: Timestamp, now: Timestamp) -> String {
     let local = at.to_zoned(TimeZone::system());
@@ -264,14 +275,27 @@ fn columns<const N: usize>(
         .collect()
 }
 
-/// Writes a line; a reader that has gone away (`pgate grants | head`) ends the
-/// process quietly, as it would any other program.
-fn print(to: &mut impl io::Write, line: &str) {
-    if let Err(error) = writeln!(to, "{line}").and_then(|()| to.flush())
+/// The exit code for a reader that has gone away (128 + SIGPIPE).
+pub(crate) const READER_GONE: u8 = 141;
+
+/// Writes a line of the result; a reader that has gone away (`pgate grants | head`) ends
+/// the process quietly, as it would any other program.
+fn print(line: &str) {
+    if let Err(error) = write(&mut io::stdout().lock(), line)
         && error.kind() == io::ErrorKind::BrokenPipe
     {
-        std::process::exit(141);
+        std::process::exit(READER_GONE.into());
     }
+}
+
+/// Says a line on stderr. Whether anybody listens is no concern of the command's.
+fn say(line: &str) {
+    let _ = write(&mut io::stderr().lock(), line);
+}
+
+fn write(to: &mut impl io::Write, line: &str) -> io::Result<()> {
+    writeln!(to, "{line}")?;
+    to.flush()
 }
 
 #[cfg(test)]

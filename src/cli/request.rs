@@ -12,6 +12,7 @@ use super::{
     context::Context,
     failure::{Exit, Failure},
     grants::outcome,
+    interruption::Interruption,
     lifetime::lifetime,
     output::escaped,
 };
@@ -75,7 +76,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
     let client = context.client()?;
     let mut grant = client.request_grant(&request).await?;
     if matches!(grant.state, State::Pending { .. }) && !args.no_wait {
-        grant = decided(&client, context, grant).await?;
+        let mut interruption = Interruption::listen()?;
+        grant = decided(&client, context, grant, &mut interruption).await?;
     }
     if let Some(failure) = refusal(&grant) {
         return Err(failure);
@@ -107,12 +109,13 @@ pub(crate) fn reason(text: &str) -> Result<String, Failure> {
     Ok(text.to_owned())
 }
 
-/// Waits until a pending grant has been decided, with a spinner on stderr. Ctrl-C
-/// and a server that stays away leave the request as it is, and say so.
+/// Waits until a pending grant has been decided, with a spinner on stderr. Being told
+/// to stop and a server that stays away leave the request as it is, and say so.
 pub(crate) async fn decided(
     client: &Client,
     context: &Context,
     grant: Grant,
+    interruption: &mut Interruption,
 ) -> Result<Grant, Failure> {
     let output = &context.output;
     if output.is_json() {
@@ -132,7 +135,7 @@ pub(crate) async fn decided(
     };
     let outcome = tokio::select! {
         outcome = watch(client, &grant) => outcome,
-        _ = tokio::signal::ctrl_c() => {
+        _ = interruption.heard() => {
             drop(spinner);
             return Err(still_pending(format!("{} is still pending; nothing was taken back", grant.id)));
         }

@@ -16,7 +16,9 @@ mod parse;
 mod standing;
 mod verdict;
 
-pub use compile::{CompileError, Compiled, Enforcement, Misfit, PRIVILEGE_ROLE_PREFIX, compile};
+pub use compile::{
+    CompileError, Compiled, Enforcement, Misfit, PRIVILEGE_ROLE_PREFIX, Unbound, bound, compile,
+};
 pub use decide::{Decision, decide};
 pub use document::DocumentError;
 pub use layers::{Enforced, Layer, layers};

@@ -266,6 +266,11 @@ impl Pattern {
         self.parts.is_empty()
     }
 
+    /// Whether it can match one name only.
+    pub fn is_exact(&self) -> bool {
+        !self.parts.iter().any(|part| part.contains('*'))
+    }
+
     /// Whether every part matches the name in the same place. Names are exact
     /// (as in the catalog): nothing is folded. `*` alone matches everything.
     pub fn matches(&self, names: &[&str]) -> bool {

@@ -17,7 +17,7 @@ use super::{
     ruling::{Decided, Ruling, builtin},
 };
 use crate::{
-    policy::{CompileError, Denied, Enforcement, Role},
+    policy::{self, CompileError, Denied, Enforcement, Role, Unbound},
     sql::{CATALOG_QUERY, Catalog, CatalogError, EPOCH_QUERY},
 };
 
@@ -40,6 +40,9 @@ pub enum DriftError {
     /// The role doesn't fit this database.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// The role covers what isn't there.
+    #[error(transparent)]
+    Unbound(#[from] Unbound),
     /// The thread for analysis could not be started.
     #[error("the thread that reads statements can't be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -79,7 +82,11 @@ impl Drift {
         let document = connection.query_text(CATALOG_QUERY).await?;
         let analyst = Analyst::start()?;
         let ruling = analyst
-            .ask(move || Ok(Ruling::first(role, Catalog::from_json(&document)?, enforcement)?))
+            .ask(move || {
+                let catalog = Catalog::from_json(&document)?;
+                policy::bound(&role, &catalog)?;
+                Ok(Ruling::first(role, catalog, enforcement)?)
+            })
             .await
             .unwrap_or_else(|lost| Err(std::io::Error::other(lost).into()))
             .map_err(|error: DriftError| error)?;

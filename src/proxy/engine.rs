@@ -176,21 +176,42 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// A connection string for 127.0.0.1, with the password.
+    /// A connection URI (PostgreSQL manual, 34.1.1.2) for 127.0.0.1, with the password.
     pub fn tcp_url(&self) -> SecretString {
-        let (user, database) = (encode(&self.user), encode(&self.database));
-        let password = encode(self.password.expose_secret());
-        format!("postgresql://{user}:{password}@{}:{}/{database}", self.host, self.port).into()
+        self.tcp(&self.login()).into()
     }
 
-    /// A connection string for the Unix socket, with the password (for a client that runs
+    /// A connection URI for the Unix socket, with the password (for a client that runs
     /// as somebody else).
     pub fn socket_url(&self) -> SecretString {
-        let (user, database) = (encode(&self.user), encode(&self.database));
-        let password = encode(self.password.expose_secret());
+        self.socket(&self.login()).into()
+    }
+
+    /// As [`Endpoints::tcp_url`] without the password, for what others may see.
+    pub fn public_tcp_url(&self) -> String {
+        self.tcp(&encode(&self.user))
+    }
+
+    /// As [`Endpoints::socket_url`] without the password.
+    pub fn public_socket_url(&self) -> String {
+        self.socket(&encode(&self.user))
+    }
+
+    fn login(&self) -> String {
+        format!("{}:{}", encode(&self.user), encode(self.password.expose_secret()))
+    }
+
+    /// TLS would be refused on the loopback, so no driver need ask for it.
+    fn tcp(&self, login: &str) -> String {
+        let database = encode(&self.database);
+        format!("postgresql://{login}@{}:{}/{database}?sslmode=disable", self.host, self.port)
+    }
+
+    /// A socket's folder goes into the query, where every driver reads it.
+    fn socket(&self, login: &str) -> String {
+        let database = encode(&self.database);
         let folder = encode(&self.socket_dir.to_string_lossy());
-        format!("postgresql://{user}:{password}@/{database}?host={folder}&port={}", self.port)
-            .into()
+        format!("postgresql://{login}@/{database}?host={folder}&port={}", self.port)
     }
 }
 
@@ -367,6 +388,37 @@ impl Drop for Running {
         self.clock.abort();
         if let Served::Still(task) = &self.served {
             task.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_uris_carry_any_name_and_both_transports() {
+        let at = Endpoints {
+            host: "127.0.0.1".into(),
+            port: 5432,
+            socket_dir: "/tmp/a b".into(),
+            user: "an@_".into(),
+            password: SecretString::from("one/time"),
+            database: "my/db".into(),
+        };
+        let login = "postgresql://an%40_:one%2Ftime@";
+        assert_eq!(
+            at.tcp_url().expose_secret(),
+            format!("{login}127.0.0.1:5432/my%2Fdb?sslmode=disable")
+        );
+        assert_eq!(
+            at.socket_url().expose_secret(),
+            format!("{login}/my%2Fdb?host=%2Ftmp%2Fa%20b&port=5432")
+        );
+        for (public, secret) in
+            [(at.public_tcp_url(), at.tcp_url()), (at.public_socket_url(), at.socket_url())]
+        {
+            assert_eq!(public, secret.expose_secret().replace(":one%2Ftime", ""));
         }
     }
 }

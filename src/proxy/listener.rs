@@ -1,12 +1,14 @@
 //! Where clients connect: a Unix socket in a private folder, and a port on 127.0.0.1.
 //!
-//! Owns the folder's permissions and its removal. It refuses any other address.
+//! Owns the folder's permissions and its removal, that of folders of killed processes
+//! included. It refuses any other address.
 
 use std::{
     io,
     net::Ipv4Addr,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tokio::net::{TcpListener, UnixListener};
@@ -36,6 +38,11 @@ pub enum ListenError {
         why: String,
     },
 }
+
+/// What the names of our own folders begin with.
+const PREFIX: &str = "pgate-";
+/// A folder younger than this may belong to somebody who is about to listen.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// The socket's folder; removed when dropped, where we have made it.
 #[derive(Debug)]
@@ -79,8 +86,9 @@ impl Folder {
 
     fn fresh() -> Result<Self, ListenError> {
         let make = |base: &Path| {
+            sweep(base);
             tempfile::Builder::new()
-                .prefix("pgate-")
+                .prefix(PREFIX)
                 .permissions(std::fs::Permissions::from_mode(0o700))
                 .tempdir_in(base)
         };
@@ -98,6 +106,39 @@ impl Drop for Folder {
             // Somebody may have put something of theirs into it: then it stays.
             let _ = std::fs::remove_dir(path);
         }
+    }
+}
+
+/// Removes our folders of processes that were killed: those that hold a socket on which
+/// nobody listens, and nothing else.
+fn sweep(base: &Path) {
+    let entries = std::fs::read_dir(base).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    for folder in ours.map(|entry| entry.path()) {
+        if let Some(socket) = abandoned(&folder)
+            && std::fs::remove_file(socket).is_ok()
+        {
+            // Somebody else's removal may have come first.
+            let _ = std::fs::remove_dir(&folder);
+        }
+    }
+}
+
+/// The socket in a folder of ours that a dead process left.
+fn abandoned(folder: &Path) -> Option<PathBuf> {
+    let about = std::fs::symlink_metadata(folder).ok()?;
+    let settled = about.modified().ok()?.elapsed().is_ok_and(|age| age > SETTLED);
+    if !about.is_dir() || about.uid() != own_uid() || about.mode() & 0o077 != 0 || !settled {
+        return None;
+    }
+    let mut entries = std::fs::read_dir(folder).ok()?;
+    let socket = entries.next()?.ok()?;
+    let alone = entries.next().is_none() && socket.file_type().ok()?.is_socket();
+    let named = socket.file_name().to_string_lossy().starts_with(".s.PGSQL.");
+    let answer = (alone && named).then(|| std::os::unix::net::UnixStream::connect(socket.path()));
+    match answer? {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Some(socket.path()),
+        _ => None,
     }
 }
 
@@ -194,6 +235,36 @@ mod tests {
         assert!(folder.join(format!(".s.PGSQL.{}", listener.port())).exists());
         drop(listener);
         assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn the_folders_of_the_dead_are_swept_and_no_others() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = |name: &str, socket: &str| {
+            let folder = base.path().join(name);
+            std::fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+            (std::os::unix::net::UnixListener::bind(folder.join(socket)).unwrap(), folder)
+        };
+        let age = |folder: &Path| {
+            let past = std::time::SystemTime::now() - 2 * SETTLED;
+            std::fs::File::open(folder).unwrap().set_modified(past).unwrap();
+        };
+        let (alive, lives) = folder("pgate-lives", ".s.PGSQL.1");
+        let (_, dead) = folder("pgate-dead", ".s.PGSQL.1");
+        let (_, young) = folder("pgate-young", ".s.PGSQL.1");
+        let (_, other) = folder("pgate-other", "socket");
+        let (_, full) = folder("pgate-full", ".s.PGSQL.1");
+        std::fs::write(full.join("note"), "").unwrap();
+        let (_, foreign) = folder("foreign", ".s.PGSQL.1");
+        for old in [&lives, &dead, &other, &full, &foreign] {
+            age(old);
+        }
+        sweep(base.path());
+        assert!(!dead.exists());
+        for left in [lives, young, other, full, foreign] {
+            assert_eq!(std::fs::read_dir(&left).unwrap().count().min(1), 1, "{left:?}");
+        }
+        drop(alive);
     }
 
     #[tokio::test]

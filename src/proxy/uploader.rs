@@ -150,7 +150,8 @@ impl Drop for Uploader {
 }
 
 /// Brings a log to its control plane that a process left behind when it died, by
-/// the log's own right; then closes the session and removes the log.
+/// the log's own right; then closes the session and removes the log. It is tried once:
+/// whoever comes next tries again, and this one has something else to do.
 ///
 /// # Errors
 /// The log stays where it is.
@@ -164,7 +165,8 @@ pub async fn recover(orphan: Orphan, within: Duration) -> Result<(), UploadError
         seq: 0,
         offset: 0,
     };
-    transfer.complete(&orphan, Instant::now() + within).await?;
+    let attempt = timeout_at(Instant::now() + within, transfer.all(&orphan)).await;
+    attempt.unwrap_or(Err(UploadError::TooSlow))?;
     Ok(orphan.delete()?)
 }
 
@@ -283,11 +285,7 @@ impl Transfer {
     ) -> Result<(), UploadError> {
         let mut pause = SHORT_PAUSE;
         loop {
-            let attempt = async {
-                self.send_all(spooled).await?;
-                self.close().await
-            };
-            let why = match timeout_at(deadline, attempt).await {
+            let why = match timeout_at(deadline, self.all(spooled)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(why)) => why,
                 Err(_) => return Err(UploadError::TooSlow),
@@ -298,6 +296,12 @@ impl Transfer {
             sleep(pause).await;
             pause *= 2;
         }
+    }
+
+    /// Sends everything and closes the session.
+    async fn all(&mut self, spooled: &impl Spooled) -> Result<(), UploadError> {
+        self.send_all(spooled).await?;
+        self.close().await
     }
 
     /// Sends the lines that are there and have not been received.

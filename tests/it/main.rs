@@ -4,6 +4,7 @@
 mod catalog;
 mod cli;
 mod cluster;
+mod connect;
 mod demo;
 mod documentation;
 mod drivers;

@@ -415,17 +415,17 @@ async fn tcp_wants_the_one_time_password_and_the_right_names() {
         ),
         (url.replace(&format!("/{}", endpoints.database), "/other"), "only"),
         (url.replace(&format!("//{}", endpoints.user), "//other"), "is for user"),
-        (format!("{url}?options=-c%20search_path%3Devil"), "search_path"),
-        (format!("{url}?client_encoding=LATIN1"), "client_encoding"),
-        (format!("{url}?replication=database"), "replication"),
-        (format!("{url}?sslmode=require"), "SSL"),
+        (format!("{url}&options=-c%20search_path%3Devil"), "search_path"),
+        (format!("{url}&client_encoding=LATIN1"), "client_encoding"),
+        (format!("{url}&replication=database"), "replication"),
+        (url.replace("sslmode=disable", "sslmode=require"), "SSL"),
     ];
     for (url, said) in cases {
         let output = psql(url.clone()).await;
         let err = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && err.contains(said), "{said}: {err}");
     }
-    let harmless = psql(format!("{url}?options=-c%20TimeZone%3DUTC&application_name=it")).await;
+    let harmless = psql(format!("{url}&options=-c%20TimeZone%3DUTC&application_name=it")).await;
     assert!(harmless.status.success(), "{harmless:?}");
 }
 

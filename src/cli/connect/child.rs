@@ -3,16 +3,20 @@
 
 use std::{
     ffi::OsString,
+    fs::File,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::ExitStatus,
 };
 
-use secrecy::{ExposeSecret as _, SecretString};
-use tokio::{
-    process::{Child, Command},
-    signal::unix::{SignalKind, signal},
+use rustix::{
+    process::{Pid, Signal, getpgrp, kill_process},
+    termios::tcgetpgrp,
 };
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::process::{Child, Command};
+
+use crate::cli::interruption::Interruption;
 
 /// How the command reaches the session's proxy.
 #[derive(Debug, Clone)]
@@ -141,8 +145,9 @@ impl CommandError {
 /// Looks for the program before anybody is asked to approve anything.
 pub(super) fn check(program: &OsString, path: Option<&OsString>) -> Result<(), CommandError> {
     let found = |file: &Path| file.is_file();
-    let there = if Path::new(program).components().count() > 1 {
-        found(Path::new(program))
+    // A path is for the system to judge, as long as there is something.
+    let there = if program.as_encoded_bytes().contains(&b'/') {
+        Path::new(program).exists()
     } else {
         path.map(std::env::split_paths)
             .into_iter()
@@ -168,30 +173,31 @@ pub(super) fn start(command: &[OsString], endpoint: &Endpoint) -> Result<Child, 
 
 /// Waits for the command and returns its exit code, 128+N where signal N ended it.
 ///
-/// On a terminal Ctrl-C and Ctrl-\ reach the command by themselves, since it
-/// shares our process group; pgate only has to survive them. Otherwise, and
+/// Ctrl-C and Ctrl-\ reach the command by themselves where the terminal sends them to
+/// our process group, which it shares; pgate only has to survive them. Otherwise, and
 /// always for SIGTERM and SIGHUP, they are passed on.
-pub(super) async fn wait(mut child: Child, on_terminal: bool) -> std::io::Result<u8> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+pub(super) async fn wait(mut child: Child, interruption: &mut Interruption) -> std::io::Result<u8> {
     loop {
-        let (passed, always) = tokio::select! {
+        let heard = tokio::select! {
             status = child.wait() => return Ok(code(status?)),
-            _ = interrupt.recv() => (rustix::process::Signal::INT, false),
-            _ = quit.recv() => (rustix::process::Signal::QUIT, false),
-            _ = terminate.recv() => (rustix::process::Signal::TERM, true),
-            _ = hang_up.recv() => (rustix::process::Signal::HUP, true),
+            heard = interruption.heard() => heard,
         };
-        if (always || !on_terminal)
-            && let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok())
-            && let Some(pid) = rustix::process::Pid::from_raw(pid)
+        if matches!(heard, Signal::INT | Signal::QUIT) && in_the_foreground() {
+            continue;
+        }
+        if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
         {
             // It may have ended meanwhile; the next turn of the loop sees that.
-            let _ = rustix::process::kill_process(pid, passed);
+            let _ = kill_process(pid, heard);
         }
     }
+}
+
+/// Whether our process group is the one that the terminal sends its signals to now. A
+/// shell as the command gives the terminal to others, and stdin may be a pipe.
+fn in_the_foreground() -> bool {
+    let foreground = File::open("/dev/tty").ok().and_then(|tty| tcgetpgrp(tty).ok());
+    foreground == Some(getpgrp())
 }
 
 fn code(status: ExitStatus) -> u8 {

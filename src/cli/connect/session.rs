@@ -3,7 +3,10 @@
 //! Whatever fails after the control plane has opened the session closes it there
 //! again, so that no database role outlives its session.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
@@ -32,7 +35,7 @@ const STATE_WAIT: Duration = Duration::from_secs(30);
 const STATE_PAUSE: Duration = Duration::from_secs(5);
 /// How long the last upload may take before the log stays in the spool.
 const LAST_UPLOAD: Duration = Duration::from_secs(20);
-/// How long logs of dead processes may take at the next start.
+/// How long the logs of dead processes may take at the next start, together.
 const RECOVERY: Duration = Duration::from_secs(10);
 
 /// A running session.
@@ -154,10 +157,13 @@ impl Session {
     pub(super) fn endpoint(&self, tcp: bool) -> Endpoint {
         let at = self.running.endpoints();
         let folder = at.socket_dir.display().to_string();
-        let (host, url) =
-            if tcp { (at.host.clone(), at.tcp_url()) } else { (folder, at.socket_url()) };
+        let (host, url, public_url) = if tcp {
+            (at.host.clone(), at.tcp_url(), at.public_tcp_url())
+        } else {
+            (folder, at.socket_url(), at.public_socket_url())
+        };
         Endpoint {
-            public_url: connection_uri(&host, at.port, &at.user, &at.database),
+            public_url,
             url,
             host,
             port: at.port,
@@ -247,6 +253,10 @@ fn watchers(
             let asked = tokio::time::Instant::now();
             match client.session_state(&session, Some(STATE_WAIT), &token).await {
                 Ok(SessionState::Open) => {}
+                Ok(SessionState::Expired) => {
+                    server_ender.end(EndReason::Expired, "");
+                    return;
+                }
                 Ok(SessionState::Ended { reason }) => {
                     server_ender.end(EndReason::Revoked, &reason);
                     return;
@@ -313,11 +323,13 @@ async fn abandon(spool: &Arc<Spool>, client: &Client, opened: &OpenedSession, wh
 
 /// Brings up the logs of processes that died, quietly unless it fails.
 pub(super) async fn recover(context: &Context) {
+    let began = Instant::now();
     for orphan in orphans(&context.folders.spool()) {
         let (name, result) = match orphan {
             Ok(orphan) => {
                 let name = orphan.session().to_string();
-                (name, uploader::recover(orphan, RECOVERY).await.map_err(|error| error.to_string()))
+                let left = RECOVERY.saturating_sub(began.elapsed());
+                (name, uploader::recover(orphan, left).await.map_err(|error| error.to_string()))
             }
             Err(error) => (String::from("an earlier session"), Err(error.to_string())),
         };
@@ -345,35 +357,5 @@ pub(super) fn explained(Ended { reason, detail }: &Ended) -> String {
     match detail.as_str() {
         "" => what.to_owned(),
         detail => format!("{what}: {}", escaped(detail)),
-    }
-}
-
-/// A connection URI (PostgreSQL manual, 34.1.1.2) without the password; a socket's
-/// folder goes into the query, where every driver reads it.
-fn connection_uri(host: &str, port: u16, user: &str, database: &str) -> String {
-    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode as encode};
-    let text = |part: &str| encode(part, NON_ALPHANUMERIC).to_string();
-    let (user, database) = (text(user), text(database));
-    if host.starts_with('/') {
-        format!("postgresql://{user}@/{database}?host={}&port={port}", text(host))
-    } else {
-        format!("postgresql://{user}@{host}:{port}/{database}?sslmode=disable")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connection_uris_carry_any_name_and_both_transports() {
-        assert_eq!(
-            connection_uri("127.0.0.1", 5432, "an@", "shop"),
-            "postgresql://an%40@127.0.0.1:5432/shop?sslmode=disable"
-        );
-        assert_eq!(
-            connection_uri("/tmp/a b", 5432, "ana", "my/db"),
-            "postgresql://ana@/my%2Fdb?host=%2Ftmp%2Fa%20b&port=5432"
-        );
     }
 }

@@ -6,6 +6,7 @@
 //! they rest on. Where the two views differ a function doesn't exist, and the
 //! statement fails: drift closes.
 
+mod binding;
 mod cover;
 mod functions;
 mod install;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
+pub use self::binding::{Unbound, bound};
 pub(super) use self::cover::Cover;
 use self::{
     cover::{Covered, Covers, covers},

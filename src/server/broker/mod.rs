@@ -31,7 +31,9 @@ use super::{
 use crate::{
     api::{CredentialKind, DatabaseAccess},
     grant::SessionId,
-    policy::{self, CompileError, Compiled, Credential, Enforcement, Role, SecretRef, Target},
+    policy::{
+        self, CompileError, Compiled, Credential, Enforcement, Role, SecretRef, Target, Unbound,
+    },
     sql::{CATALOG_QUERY, Catalog, CatalogError},
 };
 
@@ -57,6 +59,8 @@ pub(super) enum BrokerError {
     Catalog { target: String, error: CatalogError },
     #[error("on target \"{target}\": {error}")]
     Compile { target: String, error: CompileError },
+    #[error("on target \"{target}\": {error}")]
+    Unbound { target: String, error: Unbound },
     #[error("its sessions are still there")]
     StillConnected,
     #[error(transparent)]
@@ -87,6 +91,11 @@ impl From<BrokerError> for Refusal {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
                 return Self::new(status, "policy_misfit", title)
                     .hint("whoever writes the policy must choose masks that fit these columns");
+            }
+            BrokerError::Unbound { .. } => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                return Self::new(status, "policy_misfit", title)
+                    .hint("whoever writes the policy must name these columns as they are now");
             }
             BrokerError::Refused { .. }
             | BrokerError::Catalog { .. }
@@ -293,6 +302,8 @@ async fn compile(
     let work = move || {
         let catalog = Catalog::from_json(&document)
             .map_err(|error| BrokerError::Catalog { target: target.clone(), error })?;
+        policy::bound(&role, &catalog)
+            .map_err(|error| BrokerError::Unbound { target: target.clone(), error })?;
         let compiled = policy::compile(&role, &catalog, Enforcement::Ephemeral)
             .map_err(|error| BrokerError::Compile { target, error })?;
         Ok((compiled, catalog.fingerprint()))

@@ -249,15 +249,14 @@ async fn state(
     let id = session.view.session.clone();
     app.store.seen(&id, app.now()).await?;
     loop {
-        let reason = if !session.is_open() {
-            Some(session.end_reason.unwrap_or_default())
-        } else if session.view.expires_at <= app.now() {
-            Some("its end came".to_owned())
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
+        // Before its end somebody must have said so.
+        let ended_early = session.view.ended_at.is_some_and(|at| at < session.view.expires_at);
+        if ended_early {
+            let reason = session.end_reason.unwrap_or_default();
             return Ok(Json(SessionState::Ended { reason }));
+        }
+        if !session.is_open() || session.view.expires_at <= app.now() {
+            return Ok(Json(SessionState::Expired));
         }
         if !app.something_changes(&mut changes, deadline).await {
             return Ok(Json(SessionState::Open));
@@ -351,7 +350,7 @@ mod tests {
         let state = server.get(&format!("{path}/state"), token).await.ok(200);
         assert_eq!(state, json!({"state": "open"}));
         let state = server.get(&format!("{path}/state?wait=20"), token).await.ok(200);
-        assert_eq!(state["state"], "ended");
+        assert_eq!(state, json!({"state": "expired"}));
         for _ in 0..100 {
             let view = server.get(&path, &people["ana"]).await.ok(200);
             if view["state"] == "expired" {

@@ -85,7 +85,8 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn new(arguments: &[&str], output: &Output) -> Self {
+    /// What this output says of a command with these arguments.
+    pub(crate) fn new(arguments: &[&str], output: &Output) -> Self {
         Self {
             arguments: arguments.join(" "),
             code: output.status.code(),
