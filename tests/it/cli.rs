@@ -174,8 +174,6 @@ async fn ctrl_c_ends_the_waiting_and_not_the_request() {
     let mut lines = BufReader::new(waiting.stdout.take().expect("piped")).lines();
     let event = lines.next_line().await.expect("readable").expect("a line");
     let event: Value = serde_json::from_str(&event).expect("JSON");
-    // The line comes before the handler of the signal is in place.
-    tokio::time::sleep(Duration::from_millis(300)).await;
     let pid = i32::try_from(waiting.id().expect("it runs")).expect("a pid");
     let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");

@@ -50,6 +50,12 @@ async fn a_failure_of_pgates_own_is_125_whatever_its_kind() {
     desk.run(&[&known[..], &["--nosuch"]].concat()).exits(2);
     desk.run(&["connect", "prod-db", "--grant", "nonsense"]).exits(2);
     desk.stranger(&known).exits(3).says("pgate login");
+    let past = jiff::Timestamp::now().as_second() - 3600;
+    let lapsed = serde_json::json!({ "exp": past, "iat": past - 60 });
+    let lapsed = desk.stage.issuer().token_with(&super::address(desk.person), lapsed).unwrap();
+    let mut command = desk.pgate(&known);
+    command.env("PGATE_TOKEN", lapsed.expose_secret());
+    finish(command, &known).exits(3).says("expired").hides("eyJ");
     let config = desk.home().join(".config/pgate");
     fs::create_dir_all(&config).unwrap();
     fs::write(config.join("config.toml"), "nosuch = 1\n").unwrap();

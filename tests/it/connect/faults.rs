@@ -182,8 +182,8 @@ async fn a_silent_control_plane_does_not_hold_a_session_up_for_ever() {
 
 #[tokio::test]
 async fn a_database_that_speaks_nonsense_or_nothing_fails_clearly_and_closes_the_session() {
-    let stage = new_stage().await;
-    let desk = Desk::new(&stage, "wire");
+    let stage = stage().await;
+    let desk = Desk::new(stage, "wire");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let policy = stage.server_folder().join("policy");

@@ -44,7 +44,7 @@ impl Terminal {
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
-            .expect("script runs");
+            .expect("`script` is there, as util-linux or the system brings it");
         let keyboard = script.stdin.take().unwrap();
         let mut output = script.stdout.take().unwrap();
         let (send, screen) = channel();
