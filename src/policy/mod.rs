@@ -9,6 +9,7 @@
 mod compile;
 mod decide;
 mod document;
+mod explain;
 mod layers;
 mod masking;
 mod model;
@@ -21,6 +22,10 @@ pub use compile::{
 };
 pub use decide::{Decision, decide};
 pub use document::DocumentError;
+pub use explain::{
+    Explained, ExplainedFunction, ExplainedRelation, ExplainedSetting, ExplainedValue,
+    FunctionOrigin, enforcers, explain,
+};
 pub use layers::{Enforced, Layer, layers};
 pub use masking::{MaskError, Source, expression};
 pub use model::{
@@ -28,5 +33,5 @@ pub use model::{
     Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,
     Who,
 };
-pub use parse::{PolicyError, parse};
+pub use parse::{PolicyError, is_policy_file, parse};
 pub use verdict::{Allowed, Denied, Held, RuleRef, Verdict};

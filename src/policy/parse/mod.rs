@@ -114,6 +114,12 @@ pub fn parse(files: &[(String, String)]) -> Result<Policy, Vec<PolicyError>> {
     }
 }
 
+/// Whether a file of a policy folder, by its name, is part of the policy. Hidden files are
+/// what editors leave behind while they write; `*.test.toml` are cases for the policy.
+pub fn is_policy_file(name: &str) -> bool {
+    name.ends_with(".toml") && !name.ends_with(".test.toml") && !name.starts_with('.')
+}
+
 fn read_file<'r>(root: &Section<'r>, draft: &mut Draft<'r>) {
     root.refuse_others(&["target", "role", "access"]);
     let named = |key: &str, example: &str| {
