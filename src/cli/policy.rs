@@ -5,8 +5,10 @@ mod catalog;
 mod check;
 mod database;
 mod decision;
+mod diff;
 mod explain;
 mod files;
+mod test;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,8 @@ pub(crate) struct Args {
 enum Command {
     Check(check::Args),
     Explain(explain::Args),
+    Test(test::Args),
+    Diff(diff::Args),
     Catalog(catalog::Args),
 }
 
@@ -32,6 +36,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
     match args.command {
         Command::Check(args) => check::run(args, context).await,
         Command::Explain(args) => explain::run(args, context).await,
+        Command::Test(args) => test::run(args, context).await,
+        Command::Diff(args) => diff::run(args, context).await,
         Command::Catalog(args) => catalog::run(args, context).await,
     }
 }

@@ -33,5 +33,5 @@ pub use model::{
     Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,
     Who,
 };
-pub use parse::{PolicyError, is_policy_file, parse};
+pub use parse::{Case, CaseFile, Expected, PolicyError, is_policy_file, parse, parse_cases};
 pub use verdict::{Allowed, Denied, Held, RuleRef, Verdict};

@@ -6,6 +6,7 @@
 //! literal secret is refused and not repeated.
 
 mod access;
+mod cases;
 mod check;
 mod duration;
 mod reader;
@@ -16,6 +17,7 @@ use std::{cell::RefCell, collections::BTreeMap, fmt};
 
 use toml::de::DeTable;
 
+pub use self::cases::{Case, CaseFile, Expected, parse_cases};
 use self::reader::{Found, Section, Source};
 use super::{Policy, Role, Target};
 
