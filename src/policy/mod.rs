@@ -9,6 +9,7 @@
 mod compile;
 mod decide;
 mod document;
+mod examine;
 mod explain;
 mod layers;
 mod masking;
@@ -22,6 +23,10 @@ pub use compile::{
 };
 pub use decide::{Decision, decide};
 pub use document::DocumentError;
+pub use examine::{
+    Definer, Finding, Holding, Mend, Personal, SURVEY_QUERY, Sample, Severity, Survey,
+    SurveyDocumentError, columns_to_sample, examine,
+};
 pub use explain::{
     Explained, ExplainedFunction, ExplainedRelation, ExplainedSetting, ExplainedValue,
     FunctionOrigin, enforcers, explain,

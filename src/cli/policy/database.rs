@@ -94,7 +94,7 @@ pub(super) fn read_catalog(path: &Path) -> Result<Catalog, Failure> {
     catalog_of(&text, &shown)
 }
 
-fn catalog_of(document: &str, shown: &str) -> Result<Catalog, Failure> {
+pub(super) fn catalog_of(document: &str, shown: &str) -> Result<Catalog, Failure> {
     Catalog::from_json(document).map_err(|error| {
         Failure::new(Exit::Failure, "catalog", format!("{shown}: {error}"))
             .hint("save it anew: pgate policy catalog POLICY --target NAME")

@@ -18,6 +18,7 @@ use std::{cell::RefCell, collections::BTreeMap, fmt};
 use toml::de::DeTable;
 
 pub use self::cases::{Case, CaseFile, Expected, parse_cases};
+pub(super) use self::reader::nearest;
 use self::reader::{Found, Section, Source};
 use super::{Policy, Role, Target};
 
