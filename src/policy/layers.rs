@@ -262,4 +262,44 @@ mod tests {
         assert_eq!(by("role.writer.hold[1]"), (both, false));
         assert_eq!(by("access[0]"), (vec![Layer::ControlPlane], false));
     }
+
+    #[test]
+    fn an_owners_rights_and_actions_without_a_privilege_rest_on_the_proxy() {
+        let text = r#"
+[target.prod-db]
+url = "postgres://db.internal/shop"
+credential = { kind = "ephemeral", admin_url = "env:ADMIN_URL" }
+[role.migrator]
+targets = ["prod-db"]
+allow = [{ actions = ["*"], on = ["shop.*"] }, { actions = ["ddl"] }]
+deny = [{ actions = ["select"], on = ["shop.api_keys"] }]
+owner = "app_owner"
+[role.reader]
+targets = ["prod-db"]
+allow = [{ actions = ["select", "call"], on = ["shop.*"] }]
+deny = [{ actions = ["explain", "copy"] }, { actions = ["delete"], when = "unfiltered" }]
+search_path = ["shop"]
+"#;
+        let policy = parse(&[("shop.toml".to_owned(), text.to_owned())]).unwrap();
+        let enforced = layers(&policy);
+        let by = |rule: &str| {
+            let told = enforced.iter().find(|told| told.rule.rule == rule).unwrap();
+            let layers = told.layers.iter().map(ToString::to_string).collect::<Vec<_>>();
+            format!("{} ({})", layers.join("+"), told.note.as_deref().unwrap_or_default())
+        };
+        let owner = "proxy (sessions have the rights of app_owner, which this doesn't narrow)";
+        for (rule, expected) in [
+            ("role.migrator.allow[0]", owner),
+            ("role.migrator.deny[0]", owner),
+            ("role.reader.allow[0]", "Postgres+proxy (call: by the proxy alone)"),
+            ("role.reader.deny[0]", "proxy ()"),
+            ("role.reader.deny[1]", "proxy ()"),
+            (
+                "role.reader.search_path",
+                "Postgres+proxy (a direct connection can change PostgreSQL's own setting)",
+            ),
+        ] {
+            assert_eq!(by(rule), expected, "{rule}");
+        }
+    }
 }

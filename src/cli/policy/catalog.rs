@@ -81,11 +81,18 @@ fn lines(document: &str) -> Result<String, Failure> {
     for (key, value) in parts {
         let key = Value::String(key).to_string();
         match value {
-            // The order of the search path means something.
-            Value::Array(items) if key != "\"search_path\"" => {
+            // The order of the search path means something; names alone fill no lines.
+            Value::Array(items)
+                if key != "\"search_path\"" && !items.iter().all(Value::is_string) =>
+            {
                 let mut items = items.iter().map(Value::to_string).collect::<Vec<_>>();
                 items.sort();
                 written.push(format!("{key}: [\n{}\n]", items.join(",\n")));
+            }
+            Value::Array(items) if key != "\"search_path\"" => {
+                let mut items = items.iter().map(Value::to_string).collect::<Vec<_>>();
+                items.sort();
+                written.push(format!("{key}: [{}]", items.join(",")));
             }
             value => written.push(format!("{key}: {value}")),
         }

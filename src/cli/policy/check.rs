@@ -113,8 +113,14 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
         return Ok(if ok { ExitCode::SUCCESS } else { Exit::Failure.into() });
     }
     print(&policy, &enforced, output);
-    if let Some(examined) = &examined {
-        print_examined(examined, output);
+    match &examined {
+        Some(examined) => print_examined(examined, output),
+        None => output.note(format!(
+            "ok: {} targets, {} roles, {} access rules",
+            policy.targets.len(),
+            policy.roles.len(),
+            policy.access.len()
+        )),
     }
     match (errors.len(), warnings) {
         _ if ok => Ok(ExitCode::SUCCESS),
@@ -172,12 +178,6 @@ fn print(policy: &Policy, enforced: &[Enforced], output: &Output) {
         })
         .collect::<Vec<_>>();
     output.table(["RULE", "SAYS", "ENFORCED BY", "NOTE"], &rows);
-    output.note(format!(
-        "ok: {} targets, {} roles, {} access rules",
-        policy.targets.len(),
-        policy.roles.len(),
-        policy.access.len()
-    ));
 }
 
 fn print_examined(examined: &Examined, output: &Output) {

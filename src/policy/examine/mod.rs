@@ -294,20 +294,17 @@ fn personal_columns(subject: &Subject<'_>, survey: Option<&Survey>, findings: &m
             }
             let sample =
                 survey.and_then(|survey| survey.samples.get(&(relation.oid, column.number)));
-            let by_value = sample.and_then(|sample| {
-                let (kind, hits) = Personal::of_sample(sample)?;
-                Some((
-                    kind,
-                    format!("{hits} of {} sampled values look like {}", sample.values, kind.name()),
-                ))
-            });
-            let by_name = || {
-                let kind = Personal::of_column(column)?;
-                Some((kind, format!("its name suggests {}", kind.name())))
+            let by_value = sample.and_then(Personal::of_sample);
+            let by_name = Personal::of_column(column);
+            let Some(kind) = by_value.map(|(kind, _)| kind).or(by_name) else { continue };
+            let seen = match (by_value, sample) {
+                (Some((_, hits)), Some(sample)) => {
+                    format!("{hits} of {} sampled values look like {}", sample.values, kind.name())
+                }
+                _ => format!("its name suggests {}", kind.name()),
             };
-            let Some((kind, seen)) = by_value.or_else(by_name) else { continue };
             let name = format!("{}.{}.{}", relation.schema, relation.name, column.name);
-            let (key, item) = kind.cover(&name, column);
+            let (key, item) = kind.cover(&name, column, by_name == Some(kind));
             let names = roles.iter().map(|role| role.name.clone()).collect::<Vec<_>>();
             let mend = |role: &String| Mend::Policy(format!("[role.{role}] {key} = [{item}]"));
             findings.push(Finding {

@@ -196,11 +196,13 @@ impl Personal {
         Some((*found.0, *found.1))
     }
 
-    /// The line of a policy that would cover such a column: the key and its item.
-    pub(super) fn cover(self, name: &str, column: &Column) -> (&'static str, String) {
+    /// The line of a policy that would cover such a column: the key and its item. A column
+    /// that isn't even named after it may hold more than that.
+    pub(super) fn cover(self, name: &str, column: &Column, named: bool) -> (&'static str, String) {
         let kind = match self {
-            Personal::Secret => return ("hide", format!("\"{name}\"")),
-            Personal::Email => MaskKind::Email,
+            Personal::Secret if named => return ("hide", format!("\"{name}\"")),
+            Personal::Email if named => MaskKind::Email,
+            Personal::Secret | Personal::Email => MaskKind::Redact,
             Personal::Phone | Personal::NationalId | Personal::Card | Personal::Iban => {
                 MaskKind::Last4
             }
@@ -503,7 +505,10 @@ mod tests {
         ] {
             let column = column(name, base);
             let kind = Personal::of_column(&column).unwrap();
-            assert_eq!(kind.cover(&format!("s.t.{name}"), &column), ("mask", expected.to_owned()));
+            assert_eq!(
+                kind.cover(&format!("s.t.{name}"), &column, true),
+                ("mask", expected.to_owned())
+            );
         }
     }
 }

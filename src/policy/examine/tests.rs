@@ -271,7 +271,7 @@ fn contents_speak_where_names_don_t_and_no_value_is_told() {
     });
     let finding = found.iter().find(|finding| finding.object == "shop.orders.note").unwrap();
     assert!(finding.problem.contains("1 of 2 sampled values look like e-mail addresses"));
-    let mend = "[role.readonly] mask = [{ columns = [\"shop.orders.note\"], with = \"email\" }]";
+    let mend = "[role.readonly] mask = [{ columns = [\"shop.orders.note\"], with = \"redact\" }]";
     assert_eq!(finding.mend, [Mend::Policy(mend.to_owned())]);
     assert!(!serde_json::to_string(&found).unwrap().contains("planted"));
 }
