@@ -172,7 +172,7 @@ async fn everything_wrong_with_a_database_is_found_at_once_and_what_is_told_mend
          CREATE VIEW shop.counts AS SELECT count(*) AS n FROM shop.orders;
          CREATE FUNCTION shop.peek(shop.customers, text) RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT $2';
          CREATE PROCEDURE shop.purge() LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
-         GRANT USAGE, CREATE ON SCHEMA shop TO PUBLIC;
+         GRANT USAGE, CREATE ON SCHEMA shop, public TO PUBLIC;
          GRANT SELECT ON shop.customers TO PUBLIC;
          GRANT INSERT ON shop.orders TO PUBLIC;
          GRANT SELECT (email), UPDATE (phone) ON shop.customers TO PUBLIC;
@@ -198,6 +198,7 @@ async fn everything_wrong_with_a_database_is_found_at_once_and_what_is_told_mend
         codes(&told, "error"),
         [
             "public-column-privilege shop.customers",
+            "public-create-schema schema public",
             "public-create-schema schema shop",
             "public-privilege shop.customers",
             "public-privilege shop.orders",
@@ -236,8 +237,17 @@ async fn everything_wrong_with_a_database_is_found_at_once_and_what_is_told_mend
     desk.write("policy/shop.toml", POLICY);
     let mended = desk.pgate(&check).await.json();
     assert_eq!(codes(&mended, "error"), Vec::<String>::new());
+    // What only a person can choose is left: covers, foreign tables, and before PostgreSQL 15,
+    // which brought security_invoker, a view's owner.
+    let version = harness::cluster().await.psql(&desk.database, "SHOW server_version_num").await;
+    let of_owner = version.unwrap().trim() < "150000";
     let left = codes(&mended, "warning");
-    assert!(left.iter().all(|w| w.starts_with("personal") || w.starts_with("foreign")), "{left:?}");
+    let chosen = |found: &String| {
+        found.starts_with("personal")
+            || found.starts_with("foreign")
+            || (of_owner && found.starts_with("superuser-view"))
+    };
+    assert!(left.iter().all(chosen), "{left:?}");
     desk.pgate(&["check", "policy", "--target", "prod-db", "--strict"]).await.exits(1);
 
     let names = desk.pgate(&[&check[..], &["--no-sample"]].concat()).await.json();
