@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::database::enforcement;
 use crate::{
     cli::failure::{Exit, Failure},
-    policy::{Role, Target, Verdict},
+    policy::{self, Role, Target, Verdict},
     proxy::Ruling,
     sql::Catalog,
 };
@@ -27,16 +27,18 @@ pub(super) struct Decision {
 impl Judge {
     /// For sessions of a role on a target with this catalog.
     pub(super) fn new(role: &Role, target: &Target, catalog: &Catalog) -> Result<Self, Failure> {
+        let refused = |error: String| {
+            let message = format!("role \"{}\" on target \"{}\": {error}", role.name, target.name);
+            Failure::new(Exit::Failure, "policy_misfit", message).hint(
+                "no session can be opened under this role; `pgate policy check --target` says what \
+                 mends it",
+            )
+        };
+        // As the proxy does when a session begins.
+        policy::bound(role, catalog).map_err(|error| refused(error.to_string()))?;
         let catalog = catalog_of_session(role, catalog);
-        let ruling = Ruling::first(Arc::new(role.clone()), catalog, enforcement(target)).map_err(
-            |error| {
-                let message =
-                    format!("role \"{}\" on target \"{}\": {error}", role.name, target.name);
-                Failure::new(Exit::Failure, "policy_misfit", message).hint(
-                    "choose masks that fit these columns; until then no session can be opened",
-                )
-            },
-        )?;
+        let ruling = Ruling::first(Arc::new(role.clone()), catalog, enforcement(target))
+            .map_err(|error| refused(error.to_string()))?;
         Ok(Self { ruling })
     }
 

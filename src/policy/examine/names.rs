@@ -121,7 +121,10 @@ fn missing(view: &View<'_>, named: &Named<'_>, what: &str, known: &[String]) -> 
         roles: vec![view.role.name.clone()],
         rule: Some(named.rule.clone()),
         problem: format!("{} names \"{text}\", and this database has no such {what}", named.rule),
-        why: if named.protects {
+        why: if severity == Severity::Error && what == "column" {
+            "no session can be opened under the role until it is mended: after a rename the \
+             column would be shown as it is"
+        } else if named.protects {
             "the rule protects nothing here; a misspelt one leaves open what it was meant for"
         } else {
             "the rule has no effect here"
