@@ -46,7 +46,7 @@ complete -c pgate -n "__fish_pgate_needs_command" -f -a "doctor" -d 'Check every
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "sessions" -d 'List and show sessions: your own, and those that you may review'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "replay" -d 'Show what happened in a session: statements, verdicts, rows and times'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "log" -d 'Verify, export and upload session logs'
-complete -c pgate -n "__fish_pgate_needs_command" -f -a "policy" -d 'Check policy files'
+complete -c pgate -n "__fish_pgate_needs_command" -f -a "policy" -d 'Check, explain, test and compare policies'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "serve" -d 'Run the control plane: grants, approvals, policy, credentials, session logs'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "demo" -d 'See the whole product work, on a real PostgreSQL, on this machine only'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
@@ -233,21 +233,70 @@ complete -c pgate -n "__fish_pgate_using_subcommand log; and __fish_seen_subcomm
 complete -c pgate -n "__fish_pgate_using_subcommand log; and __fish_seen_subcommand_from upload" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
 complete -c pgate -n "__fish_pgate_using_subcommand log; and __fish_seen_subcommand_from upload" -l no-input -d 'Never ask anything, never open a browser'
 complete -c pgate -n "__fish_pgate_using_subcommand log; and __fish_seen_subcommand_from upload" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
-complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check explain test diff catalog" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check explain test diff catalog" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
 json\t'One JSON object, or one event a line, on stdout'"
-complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -s q -l quiet -d 'Say nothing but results and errors'
-complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
-complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -l no-input -d 'Never ask anything, never open a browser'
-complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check" -f -a "check" -d 'Check policy files and print which layer enforces each rule'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check explain test diff catalog" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check explain test diff catalog" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check explain test diff catalog" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check explain test diff catalog" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check explain test diff catalog" -f -a "check" -d 'Check policy files, and with --target whether a database holds what they promise'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check explain test diff catalog" -f -a "explain" -d 'Show what the policy says of a statement, and why'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check explain test diff catalog" -f -a "test" -d 'Hold a policy to cases: statements with the verdicts that it must give'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check explain test diff catalog" -f -a "diff" -d 'Show which statements another policy decides otherwise'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and not __fish_seen_subcommand_from check explain test diff catalog" -f -a "catalog" -d 'Save a database\'s catalog, for explain, test and diff where the database is out of reach'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -l target -d 'The target of the policy' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -l database-url-file -d 'A file with the URL of the connection to use instead of the target\'s own credential; a role that may only read is enough [env: PGATE_DATABASE_URL]' -r -F
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -l catalog -d 'Examine a catalog that `pgate policy catalog` has saved, instead of the database' -r -F
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
 json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -l no-sample -d 'Judge columns by their names alone; look at no row'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -l strict -d 'Fail on warnings too'
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Say nothing but results and errors'
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -l no-input -d 'Never ask anything, never open a browser'
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l role -d 'The role' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l sql -d 'The SQL' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l target -d 'The target of the policy' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l database-url-file -d 'A file with the URL of the connection to use instead of the target\'s own credential; a role that may only read is enough [env: PGATE_DATABASE_URL]' -r -F
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l catalog -d 'A catalog that `pgate policy catalog` has saved, instead of the database' -r -F
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from test" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from test" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from diff" -l role -d 'Decide under this role only; may be given several times' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from diff" -l target -d 'The target of the policy' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from diff" -l database-url-file -d 'A file with the URL of the connection to use instead of the target\'s own credential; a role that may only read is enough [env: PGATE_DATABASE_URL]' -r -F
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from diff" -l catalog -d 'A catalog that `pgate policy catalog` has saved, instead of the database' -r -F
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from diff" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from diff" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from diff" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from diff" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from diff" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from catalog" -l target -d 'The target of the policy' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from catalog" -l database-url-file -d 'A file with the URL of the connection to use instead of the target\'s own credential; a role that may only read is enough [env: PGATE_DATABASE_URL]' -r -F
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from catalog" -l to -d 'Write it to this file instead of stdout' -r -F
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from catalog" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from catalog" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from catalog" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from catalog" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from catalog" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from catalog" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -l config -d 'The configuration file' -r -F
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
 complete -c pgate -n "__fish_pgate_using_subcommand serve" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'

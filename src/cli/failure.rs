@@ -102,6 +102,12 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// The same failure with another exit, where a command's codes mean something else.
+    #[must_use]
+    pub(crate) fn exiting(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// Which exit it takes.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

@@ -135,7 +135,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Sessions(args) => sessions::run(args, context).await,
         Command::Replay(args) => replay::run(args, context).await,
         Command::Log(args) => log::run(args, context).await,
-        Command::Policy(args) => policy::run(args, context),
+        Command::Policy(args) => policy::run(args, context).await,
         Command::Serve(args) => serve::run(args, context).await,
         Command::Demo(args) => demo::run(args, context).await,
         Command::Completions(args) => completions::run(args, context),

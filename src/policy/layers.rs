@@ -63,15 +63,23 @@ pub fn layers(policy: &Policy) -> Vec<Enforced> {
     enforced
 }
 
+/// Who enforces what privileges can say of a role, and what to know of it.
+pub(super) fn by_privileges(role: &Role, policy: &Policy) -> By {
+    Grounds::of(role, policy).privileges()
+}
+
 /// Whether PostgreSQL can enforce a role on its targets.
 struct Grounds {
     everywhere: bool,
     somewhere: bool,
     /// The targets on which the proxy stands alone.
     alone: Vec<String>,
+    /// The role whose rights its sessions have as well.
+    owner: Option<String>,
 }
 
-const BY_PRIVILEGES: [Action; 6] =
+/// The actions that privileges of PostgreSQL allow or refuse.
+pub(super) const BY_PRIVILEGES: [Action; 6] =
     [Action::Select, Action::Insert, Action::Update, Action::Delete, Action::Truncate, Action::Ddl];
 
 impl Grounds {
@@ -86,7 +94,45 @@ impl Grounds {
                 })
                 .cloned()
                 .collect::<Vec<_>>();
-        Self { everywhere: alone.is_empty(), somewhere: alone.len() < role.targets.len(), alone }
+        Self {
+            everywhere: alone.is_empty(),
+            somewhere: alone.len() < role.targets.len(),
+            alone,
+            owner: role.owner.clone(),
+        }
+    }
+
+    /// What privileges say holds in PostgreSQL too, unless sessions have an owner's rights.
+    fn privileges(&self) -> By {
+        match &self.owner {
+            Some(owner) => {
+                let note =
+                    format!("sessions have the rights of {owner}, which this doesn't narrow");
+                (vec![Layer::Proxy], Some(note))
+            }
+            None => self.both(),
+        }
+    }
+
+    /// The same for a rule: what it says of actions without a privilege of their own rests
+    /// on the proxy.
+    fn rule(&self, rule: &Rule) -> By {
+        let proxy = (vec![Layer::Proxy], None);
+        let Some(actions) = &rule.actions else {
+            return if rule.when.is_none() { self.privileges() } else { proxy };
+        };
+        let (by, other) =
+            actions.iter().partition::<Vec<&Action>, _>(|a| BY_PRIVILEGES.contains(*a));
+        if rule.when.is_some() || by.is_empty() {
+            return proxy;
+        }
+        let (layers, note) = self.privileges();
+        if note.is_some() || other.is_empty() || !layers.contains(&Layer::Postgres) {
+            return (layers, note);
+        }
+        let other = other.into_iter().map(|action: &Action| super::decide::word(*action));
+        let other = other.collect::<Vec<_>>().join(", ");
+        (layers, Some(format!("{other}: by the proxy alone")))
     }
 
     /// By PostgreSQL too, where it can; the note says where it can't.
@@ -109,11 +155,7 @@ impl Grounds {
         let lists = [("allow", &role.allow), ("hold", &role.hold), ("deny", &role.deny)];
         for (kind, rules) in lists {
             for (at, rule) in rules.iter().enumerate() {
-                let privileges = rule.when.is_none()
-                    && rule.actions.as_ref().is_none_or(|actions| {
-                        actions.iter().any(|action| BY_PRIVILEGES.contains(action))
-                    });
-                let by = if privileges { self.both() } else { proxy() };
+                let by = self.rule(rule);
                 add(&format!("{kind}[{at}]"), rule.source.place.clone(), said(rule), by);
             }
         }
@@ -165,6 +207,13 @@ impl Grounds {
         for (at, setting) in role.settings.iter().enumerate() {
             add(&format!("settings[{at}]"), None, format!("{setting} may be set"), proxy());
         }
+        if !role.search_path.is_empty() {
+            let says = format!("unqualified names mean {}", role.search_path.join(", "));
+            let (layers, _) = self.both();
+            let note = "a direct connection can change PostgreSQL's own setting".to_owned();
+            let note = layers.contains(&Layer::Postgres).then_some(note);
+            add("search_path", None, says, (layers, note));
+        }
         if let Some(owner) = &role.owner {
             let says = format!("sessions have the rights of {owner}");
             let note = "what that role may do in PostgreSQL, the proxy alone narrows".to_owned();
@@ -174,7 +223,7 @@ impl Grounds {
 }
 
 /// The layers and the note.
-type By = (Vec<Layer>, Option<String>);
+pub(super) type By = (Vec<Layer>, Option<String>);
 
 /// `select, insert on shop.*`.
 fn said(rule: &Rule) -> String {
@@ -212,5 +261,45 @@ mod tests {
         assert_eq!(by("role.writer.hold[0]"), (vec![Layer::Proxy], false));
         assert_eq!(by("role.writer.hold[1]"), (both, false));
         assert_eq!(by("access[0]"), (vec![Layer::ControlPlane], false));
+    }
+
+    #[test]
+    fn an_owners_rights_and_actions_without_a_privilege_rest_on_the_proxy() {
+        let text = r#"
+[target.prod-db]
+url = "postgres://db.internal/shop"
+credential = { kind = "ephemeral", admin_url = "env:ADMIN_URL" }
+[role.migrator]
+targets = ["prod-db"]
+allow = [{ actions = ["*"], on = ["shop.*"] }, { actions = ["ddl"] }]
+deny = [{ actions = ["select"], on = ["shop.api_keys"] }]
+owner = "app_owner"
+[role.reader]
+targets = ["prod-db"]
+allow = [{ actions = ["select", "call"], on = ["shop.*"] }]
+deny = [{ actions = ["explain", "copy"] }, { actions = ["delete"], when = "unfiltered" }]
+search_path = ["shop"]
+"#;
+        let policy = parse(&[("shop.toml".to_owned(), text.to_owned())]).unwrap();
+        let enforced = layers(&policy);
+        let by = |rule: &str| {
+            let told = enforced.iter().find(|told| told.rule.rule == rule).unwrap();
+            let layers = told.layers.iter().map(ToString::to_string).collect::<Vec<_>>();
+            format!("{} ({})", layers.join("+"), told.note.as_deref().unwrap_or_default())
+        };
+        let owner = "proxy (sessions have the rights of app_owner, which this doesn't narrow)";
+        for (rule, expected) in [
+            ("role.migrator.allow[0]", owner),
+            ("role.migrator.deny[0]", owner),
+            ("role.reader.allow[0]", "Postgres+proxy (call: by the proxy alone)"),
+            ("role.reader.deny[0]", "proxy ()"),
+            ("role.reader.deny[1]", "proxy ()"),
+            (
+                "role.reader.search_path",
+                "Postgres+proxy (a direct connection can change PostgreSQL's own setting)",
+            ),
+        ] {
+            assert_eq!(by(rule), expected, "{rule}");
+        }
     }
 }

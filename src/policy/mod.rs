@@ -9,6 +9,8 @@
 mod compile;
 mod decide;
 mod document;
+mod examine;
+mod explain;
 mod layers;
 mod masking;
 mod model;
@@ -21,6 +23,14 @@ pub use compile::{
 };
 pub use decide::{Decision, decide};
 pub use document::DocumentError;
+pub use examine::{
+    Definer, Finding, Holding, Mend, Personal, SURVEY_QUERY, Sample, Severity, Survey,
+    SurveyDocumentError, columns_to_sample, examine,
+};
+pub use explain::{
+    Explained, ExplainedFunction, ExplainedRelation, ExplainedSetting, ExplainedValue,
+    FunctionOrigin, enforcers, explain,
+};
 pub use layers::{Enforced, Layer, layers};
 pub use masking::{MaskError, Source, expression};
 pub use model::{
@@ -28,5 +38,5 @@ pub use model::{
     Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,
     Who,
 };
-pub use parse::{PolicyError, parse};
+pub use parse::{Case, CaseFile, Expected, PolicyError, is_policy_file, parse, parse_cases};
 pub use verdict::{Allowed, Denied, Held, RuleRef, Verdict};

@@ -31,6 +31,7 @@ pub use drift::{Drift, DriftError};
 pub use engine::{Ended, Ender, Endpoints, Engine, EngineConfig, Running};
 pub use listener::ListenError;
 pub use own_connection::OwnConnection;
+pub use ruling::{Decided, Ruling};
 pub use upstream::{Upstream, UpstreamConfig, UpstreamError, query_text};
 
 /// 24 random bytes as text that is safe in URLs, SCRAM and SQL names: nonces, one-time

@@ -23,7 +23,7 @@ const REMEMBERED: usize = 2048;
 
 /// What is decided of a query string, whoever asks and whenever.
 #[derive(Debug)]
-pub(super) struct Decided {
+pub struct Decided {
     pub(super) verdict: Verdict,
     pub(super) rewritten: Option<Rewritten>,
     pub(super) touches_masked: bool,
@@ -36,9 +36,10 @@ pub(super) struct Decided {
 /// The shapes of the relations with masked columns, by OID.
 type Shapes = HashMap<Oid, String>;
 
-/// A role against one state of the catalog.
+/// A role against one state of the catalog. Sessions decide by it, and so does whoever
+/// asks beforehand what a session would decide.
 #[derive(Debug)]
-pub(super) struct Ruling {
+pub struct Ruling {
     role: Arc<Role>,
     catalog: Catalog,
     compiled: Compiled,
@@ -50,7 +51,10 @@ pub(super) struct Ruling {
 
 impl Ruling {
     /// The first ruling of a session.
-    pub(super) fn first(
+    ///
+    /// # Errors
+    /// Where the role doesn't fit the catalog.
+    pub fn first(
         role: Arc<Role>,
         catalog: Catalog,
         enforcement: Enforcement,
@@ -97,8 +101,8 @@ impl Ruling {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned()
     }
 
-    /// Decides a query string. Needs the large stack.
-    pub(super) fn decide(&self, sql: &Arc<str>) -> Arc<Decided> {
+    /// Decides a query string. Needs [the large stack](sql::on_large_stack).
+    pub fn decide(&self, sql: &Arc<str>) -> Arc<Decided> {
         let decided = Arc::new(self.decide_afresh(sql));
         if sql.len() <= REMEMBERED_BYTES {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,6 +233,16 @@ impl Ruling {
 }
 
 impl Decided {
+    /// The verdict on the query string as a whole.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// The text that PostgreSQL gets in its place, where masks change it.
+    pub fn rewritten(&self) -> Option<&str> {
+        self.rewritten.as_ref().map(|rewritten| &*rewritten.text)
+    }
+
     fn refused(denied: Denied) -> Self {
         Self {
             verdict: Verdict::Deny(denied),

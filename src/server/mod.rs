@@ -18,6 +18,7 @@ mod routes;
 mod sessions;
 mod signing_key;
 mod store;
+mod survey;
 #[cfg(test)]
 mod testing;
 
@@ -42,7 +43,12 @@ use self::{
     policy_folder::PolicyFolder,
     store::Store,
 };
-pub use self::{policy_folder::PolicyFolderError, signing_key::KeyError, store::StoreError};
+pub use self::{
+    policy_folder::PolicyFolderError,
+    signing_key::KeyError,
+    store::StoreError,
+    survey::{SurveyError, Surveyor},
+};
 
 /// How long requests in flight may take once the server is told to stop.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);

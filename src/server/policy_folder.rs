@@ -83,8 +83,7 @@ fn read(folder: &Path) -> Result<Files, PolicyFolderError> {
     for entry in std::fs::read_dir(folder).map_err(failed(folder))? {
         let path = entry.map_err(failed(folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Editors leave hidden files behind while they write.
-        if path.extension().is_none_or(|extension| extension != "toml") || name.starts_with('.') {
+        if !policy::is_policy_file(&name) || path.is_dir() {
             continue;
         }
         let length = std::fs::metadata(&path).map_err(failed(&path))?.len();

@@ -17,7 +17,7 @@ mod splice;
 mod stack;
 mod walk;
 
-pub use analyse::analyse;
+pub use analyse::{analyse, split};
 
 pub use catalog::{
     AttributeNumber, CATALOG_QUERY, Catalog, CatalogBuilder, CatalogError, Column, ColumnLineage,

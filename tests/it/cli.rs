@@ -1,7 +1,7 @@
 //! The command line, as people and jobs use it: the real binary in a hermetic
 //! environment, a real control plane, a real issuer.
 
-mod house;
+pub(crate) mod house;
 #[cfg(target_os = "linux")]
 mod keyring;
 mod oidc_provider;

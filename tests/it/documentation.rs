@@ -54,6 +54,30 @@ fn every_policy_in_the_documentation_is_accepted() {
 }
 
 #[test]
+fn every_case_in_the_documentation_is_accepted() {
+    let examples = blocks(&page("docs/policy.md"), "toml case");
+    assert!(!examples.is_empty(), "the example is gone");
+    for (line, text) in examples {
+        let read = policy::parse_cases("example.toml", &text);
+        assert!(read.is_ok_and(|file| file.cases.len() == 2), "docs/policy.md:{line}");
+    }
+}
+
+#[test]
+fn every_finding_of_an_examination_is_described() {
+    let page = page("docs/policy.md");
+    let folder = checkout("src/policy/examine");
+    for entry in fs::read_dir(folder).expect("readable").flatten() {
+        let text = fs::read_to_string(entry.path()).expect("text");
+        let of_tests = entry.file_name() == "tests.rs";
+        let codes = text.split("code: \"").skip(1).filter_map(|rest| rest.split('"').next());
+        for code in codes.filter(|_| !of_tests) {
+            assert!(page.contains(&format!("`{code}`")), "docs/policy.md says nothing of {code}");
+        }
+    }
+}
+
+#[test]
 fn the_configuration_in_the_documentation_is_accepted_and_every_key_is_described() {
     let page = page("docs/operations.md");
     let (line, text) = blocks(&page, "toml").into_iter().next().expect("the example");

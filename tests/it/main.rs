@@ -21,6 +21,7 @@ mod log;
 mod masking;
 mod masks;
 mod migrations;
+mod policy;
 mod privileges;
 mod proxy;
 mod server;

@@ -37,14 +37,14 @@ pub(crate) fn is_system(schema: &str) -> bool {
 
 /// Everything that is covered on one database.
 #[derive(Debug, Default)]
-pub(super) struct Covered {
-    pub(super) columns: Covers,
+pub(crate) struct Covered {
+    pub(crate) columns: Covers,
     /// Views whose rows would tell of covered columns, with what it is that they tell of.
-    pub(super) veiled: BTreeMap<Oid, String>,
+    pub(crate) veiled: BTreeMap<Oid, String>,
 }
 
 /// Every covered column.
-pub(super) fn covers(role: &Role, catalog: &Catalog, enforcement: Enforcement) -> Covered {
+pub(crate) fn covers(role: &Role, catalog: &Catalog, enforcement: Enforcement) -> Covered {
     let mut direct = BTreeMap::new();
     for relation in catalog.relations().filter(|relation| !is_system(&relation.schema)) {
         for column in &relation.columns {

@@ -17,9 +17,8 @@ use std::collections::{BTreeMap, HashSet};
 use sha2::{Digest, Sha256};
 
 pub use self::binding::{Unbound, bound};
-pub(super) use self::cover::Cover;
+pub(super) use self::cover::{Cover, Covered, Covers, covers, is_system};
 use self::{
-    cover::{Covered, Covers, covers},
     functions::{LookupScan, ReaderFunction},
     privileges::Privileges,
 };
@@ -327,7 +326,7 @@ fn qualified(relation: &Relation) -> String {
 }
 
 /// Whether its rows can be addressed by their place.
-fn has_rows_of_its_own(relation: &Relation) -> bool {
+pub(super) fn has_rows_of_its_own(relation: &Relation) -> bool {
     matches!(
         relation.kind,
         RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView

@@ -6,6 +6,7 @@
 //! literal secret is refused and not repeated.
 
 mod access;
+mod cases;
 mod check;
 mod duration;
 mod reader;
@@ -16,6 +17,8 @@ use std::{cell::RefCell, collections::BTreeMap, fmt};
 
 use toml::de::DeTable;
 
+pub use self::cases::{Case, CaseFile, Expected, parse_cases};
+pub(super) use self::reader::nearest;
 use self::reader::{Found, Section, Source};
 use super::{Policy, Role, Target};
 
@@ -112,6 +115,12 @@ pub fn parse(files: &[(String, String)]) -> Result<Policy, Vec<PolicyError>> {
         errors.dedup();
         Err(errors)
     }
+}
+
+/// Whether a file of a policy folder, by its name, is part of the policy. Hidden files are
+/// what editors leave behind while they write; `*.test.toml` are cases for the policy.
+pub fn is_policy_file(name: &str) -> bool {
+    name.ends_with(".toml") && !name.ends_with(".test.toml") && !name.starts_with('.')
 }
 
 fn read_file<'r>(root: &Section<'r>, draft: &mut Draft<'r>) {

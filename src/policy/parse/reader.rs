@@ -287,7 +287,7 @@ impl<'r> Entry<'r> {
 }
 
 /// The known word that `word` is most likely meant to be.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(in crate::policy) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let folded = word.to_lowercase();
     known
         .iter()

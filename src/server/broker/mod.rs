@@ -5,7 +5,7 @@
 //! leaves behind is known; the reaper drops it. Passwords never stand in SQL
 //! text, and no error that leaves this module holds an administrator's URL.
 
-mod reach;
+pub(super) mod reach;
 mod reaper;
 mod role;
 

@@ -67,7 +67,7 @@ fn percent(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-pub(super) fn database(url: &Url) -> String {
+pub(in crate::server) fn database(url: &Url) -> String {
     percent(url.path().trim_start_matches('/'))
 }
 
@@ -125,7 +125,7 @@ pub(super) fn secret(
 }
 
 /// Connects to a target's database as its administrator.
-pub(super) async fn connect(
+pub(in crate::server) async fn connect(
     target: &Target,
     admin_url: &SecretRef,
     folder: &Path,
@@ -140,7 +140,15 @@ pub(super) async fn connect_as(
     folder: &Path,
     database: Option<&str>,
 ) -> Result<PgConnection, BrokerError> {
-    let url = secret(target, admin_url, folder)?;
+    connect_by_url(target, &secret(target, admin_url, folder)?, database).await
+}
+
+/// The same by the URL itself.
+pub(in crate::server) async fn connect_by_url(
+    target: &str,
+    url: &SecretString,
+    database: Option<&str>,
+) -> Result<PgConnection, BrokerError> {
     let bad_url = || BrokerError::Secret {
         target: target.to_owned(),
         why: "it is not a PostgreSQL URL (postgres://user:password@host:port/database)".to_owned(),
@@ -167,7 +175,45 @@ pub(super) async fn connect_as(
             PgSslMode::VerifyFull
         });
     }
-    let connecting = PgConnection::connect_with(&options);
+    within_time(target, &options).await
+}
+
+/// Connects to a target's database as the role that all of its sessions share.
+pub(in crate::server) async fn connect_as_shared(
+    target: &Target,
+    user: &str,
+    password: &SecretRef,
+    folder: &Path,
+) -> Result<PgConnection, BrokerError> {
+    let address = Address::of(target, folder)?;
+    let password = secret(&target.name, password, folder)?;
+    let mode = match address.sslmode.as_str() {
+        "disable" => PgSslMode::Disable,
+        "require" => PgSslMode::Require,
+        "verify-ca" => PgSslMode::VerifyCa,
+        _ => PgSslMode::VerifyFull,
+    };
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .host(&address.host)
+        .port(address.port)
+        .database(&address.database)
+        .username(user)
+        .password(password.expose_secret())
+        .ssl_mode(mode)
+        .application_name("pgate broker")
+        .options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)])
+        .disable_statement_logging();
+    if let Some(pem) = address.ca_pem {
+        options = options.ssl_root_cert_from_pem(pem.into_bytes());
+    }
+    within_time(&target.name, &options).await
+}
+
+async fn within_time(
+    target: &str,
+    options: &PgConnectOptions,
+) -> Result<PgConnection, BrokerError> {
+    let connecting = PgConnection::connect_with(options);
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected.map_err(|error| told(target, error)),
         Err(_) => Err(BrokerError::TimedOut { target: target.to_owned() }),
@@ -175,13 +221,16 @@ pub(super) async fn connect_as(
 }
 
 /// Runs one statement, whose parts were quoted where it was made.
-pub(super) async fn execute(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
+pub(in crate::server) async fn execute(
+    connection: &mut PgConnection,
+    sql: String,
+) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
 }
 
 /// What may be told of an error: PostgreSQL's own message, never an address or
 /// a credential.
-pub(super) fn told(target: &str, error: sqlx::Error) -> BrokerError {
+pub(in crate::server) fn told(target: &str, error: sqlx::Error) -> BrokerError {
     let target = target.to_owned();
     match error {
         sqlx::Error::Database(error) => {
