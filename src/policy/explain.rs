@@ -157,7 +157,7 @@ pub fn explain(
         settings: facts.settings.iter().map(setting).collect(),
         actions: facts.actions.iter().map(|action| word(*action)).collect(),
         side_doors: facts.side_doors.clone(),
-        unfiltered: facts.unfiltered,
+        unfiltered: facts.relations.iter().any(|used| used.unfiltered),
         unclassified: facts.unclassified.clone(),
     }
 }
@@ -306,7 +306,8 @@ approval = "auto"
         let role = &policy.roles["readonly"];
         let compiled = compile(role, &catalog, Enforcement::Static).unwrap();
         let statements = on_large_stack(|| analyse(sql, &catalog)).unwrap();
-        let verdict = decide(&statements[0], role, &compiled, &catalog).verdict;
+        let verdict =
+            decide(&statements[0], role, &compiled, &catalog, jiff::Timestamp::UNIX_EPOCH).verdict;
         let enforced = enforcers(&verdict, &statements, role, target, &policy, &compiled, &catalog);
         let told = enforced.iter().map(|enforced| {
             let layers = enforced.layers.iter().map(ToString::to_string).collect::<Vec<_>>();

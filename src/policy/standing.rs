@@ -1,6 +1,8 @@
 //! How an action on an object stands under a role's rules: deny beats hold beats
 //! allow, and nothing is the same as deny.
 
+use jiff::Timestamp;
+
 use super::{Condition, Role, Rule};
 use crate::sql::Action;
 
@@ -9,8 +11,20 @@ use crate::sql::Action;
 pub(super) enum Object<'a> {
     /// A relation, by schema and name.
     Relation(&'a str, &'a str),
+    /// A column that is written, by schema, relation and name.
+    Column(&'a str, &'a str, &'a str),
     /// No relation that a rule could name: only rules about everything speak of it.
     Everything,
+}
+
+/// What one statement does to one object.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Occasion<'a> {
+    pub(super) action: Action,
+    pub(super) object: Object<'a>,
+    /// Whether nothing shows that it is narrowed.
+    pub(super) unfiltered: bool,
+    pub(super) now: Timestamp,
 }
 
 /// The rule that counts.
@@ -19,67 +33,126 @@ pub(super) enum Standing<'r> {
     Denied(&'r Rule),
     Held(&'r Rule),
     Allowed(&'r Rule),
+    /// This rule would allow it at another time.
+    NotNow(&'r Rule),
     /// No rule speaks of it.
     Unmentioned,
 }
 
 impl Rule {
-    fn speaks_of(&self, action: Action, object: Object<'_>) -> bool {
-        let action_fits = self.actions.as_ref().is_none_or(|actions| actions.contains(&action));
-        let object_fits = self.on.is_empty()
-            || self.on.iter().any(|pattern| match object {
-                Object::Relation(schema, name) => pattern.matches(&[schema, name]),
-                Object::Everything => pattern.matches(&[]),
-            });
-        action_fits && object_fits
+    /// Whether it is about this action: `ddl` is about all definitions.
+    pub(super) fn names(&self, action: Action) -> bool {
+        self.actions.as_ref().is_none_or(|actions| {
+            actions.contains(&action) || (action.is_definition() && actions.contains(&Action::Ddl))
+        })
     }
 
-    /// Whether its condition holds for a statement that is unfiltered or not.
-    fn holds(&self, action: Action, unfiltered: bool) -> bool {
-        match self.when {
+    fn speaks_of(&self, action: Action, object: Object<'_>) -> bool {
+        let on = self.on.is_empty()
+            || self.on.iter().any(|pattern| match object {
+                Object::Relation(schema, name) | Object::Column(schema, name, _) => {
+                    pattern.matches(&[schema, name])
+                }
+                Object::Everything => pattern.matches(&[]),
+            });
+        let columns = self.columns.is_empty()
+            || match object {
+                Object::Column(schema, name, column) => {
+                    self.columns.iter().any(|pattern| pattern.matches(&[schema, name, column]))
+                }
+                Object::Relation(..) | Object::Everything => false,
+            };
+        self.names(action) && on && columns
+    }
+
+    /// Whether it counts for every statement that it speaks of.
+    pub(super) fn is_unconditional(&self) -> bool {
+        self.when.is_none() && self.window.is_none()
+    }
+
+    /// Whether its hours are on. `otherwise` is said where this program doesn't know.
+    fn is_on(&self, now: Timestamp, otherwise: bool) -> bool {
+        self.window.as_ref().is_none_or(|window| window.holds(now).unwrap_or(otherwise))
+    }
+
+    /// Whether what it takes away is taken from this.
+    fn takes(&self, occasion: &Occasion<'_>) -> bool {
+        let when = match self.when {
             None => true,
             Some(Condition::Unfiltered) => {
-                unfiltered && matches!(action, Action::Update | Action::Delete)
+                occasion.unfiltered && matches!(occasion.action, Action::Update | Action::Delete)
             }
-        }
+            // Counted, before and while it runs: see `Role::counting`.
+            Some(Condition::RowsOver(_)) => false,
+        };
+        when && self.is_on(occasion.now, true) && self.speaks_of(occasion.action, occasion.object)
     }
 }
 
 impl Role {
     /// How one statement's action on an object stands.
-    pub(super) fn standing(
-        &self,
-        action: Action,
-        object: Object<'_>,
-        unfiltered: bool,
-    ) -> Standing<'_> {
-        let counts =
-            |rule: &&Rule| rule.speaks_of(action, object) && rule.holds(action, unfiltered);
-        if let Some(rule) = self.deny.iter().find(counts) {
+    pub(super) fn standing(&self, occasion: &Occasion<'_>) -> Standing<'_> {
+        let takes = |rule: &&Rule| rule.takes(occasion);
+        if let Some(rule) = self.deny.iter().find(takes) {
             return Standing::Denied(rule);
         }
         // What is held need not be allowed by another rule as well: the reviewer allows it.
-        if let Some(rule) = self.hold.iter().find(counts) {
+        if let Some(rule) = self.hold.iter().find(takes) {
             return Standing::Held(rule);
         }
-        match self.allow.iter().find(|rule| rule.speaks_of(action, object)) {
+        let Occasion { action, object, now, .. } = *occasion;
+        let mut allows = self.allow.iter().filter(|rule| rule.speaks_of(action, object));
+        match allows.clone().find(|rule| rule.is_on(now, false)) {
             Some(rule) => Standing::Allowed(rule),
-            None => Standing::Unmentioned,
+            None => allows.next().map_or(Standing::Unmentioned, Standing::NotNow),
         }
+    }
+
+    /// The rules that count the rows of this: those that deny first.
+    pub(super) fn counting(
+        &self,
+        occasion: Occasion<'_>,
+    ) -> impl Iterator<Item = (&Rule, u64, bool)> {
+        let denies = self.deny.iter().map(|rule| (rule, true));
+        let holds = self.hold.iter().map(|rule| (rule, false));
+        denies.chain(holds).filter_map(move |(rule, denies)| match rule.when {
+            Some(Condition::RowsOver(rows))
+                if rule.is_on(occasion.now, true)
+                    && rule.speaks_of(occasion.action, occasion.object) =>
+            {
+                Some((rule, rows, denies))
+            }
+            _ => None,
+        })
     }
 
     /// Whether some statement may do this without a reviewer: what PostgreSQL is
     /// told, which knows no conditions.
     pub(super) fn may(&self, action: Action, object: Object<'_>) -> bool {
-        matches!(self.standing(action, object, false), Standing::Allowed(_))
+        let takes = |rule: &Rule| rule.is_unconditional() && rule.speaks_of(action, object);
+        !self.deny.iter().chain(&self.hold).any(takes)
+            && self.allow.iter().any(|rule| rule.speaks_of(action, object))
     }
 
     /// Whether any rule allows the action on anything at all.
     pub(super) fn may_somewhere(&self, action: Action) -> bool {
-        let names =
-            |rule: &&Rule| rule.actions.as_ref().is_none_or(|actions| actions.contains(&action));
-        let everywhere = |rule: &&Rule| rule.on.is_empty() && rule.when.is_none();
-        self.allow.iter().any(|rule| names(&rule))
-            && !self.deny.iter().chain(&self.hold).any(|rule| names(&rule) && everywhere(&rule))
+        let everywhere =
+            |rule: &Rule| rule.on.is_empty() && rule.columns.is_empty() && rule.is_unconditional();
+        self.allow.iter().any(|rule| rule.names(action))
+            && !self
+                .deny
+                .iter()
+                .chain(&self.hold)
+                .any(|rule| rule.names(action) && everywhere(rule))
+    }
+
+    /// Whether any rule is about columns that are written.
+    pub(super) fn rules_on_columns(&self) -> bool {
+        self.allow.iter().chain(&self.hold).chain(&self.deny).any(|rule| !rule.columns.is_empty())
+    }
+
+    /// Whether what it says depends on the time.
+    pub fn keeps_hours(&self) -> bool {
+        self.allow.iter().chain(&self.hold).chain(&self.deny).any(|rule| rule.window.is_some())
     }
 }

@@ -18,16 +18,20 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+#[cfg(test)]
+use super::allowance::Cap;
 use super::{
+    allowance::{self, Allowance},
     drift::Drift,
+    estimate::Bound,
     lookups::{Exceeded, LookupBudget},
     ruling::{Decided, Ruling, builtin},
     spool::{Spool, SpoolError},
 };
 use crate::{
     journal::{ConnectionStart, Parameter, Protocol, Record, StatementRecord},
-    policy::{Allowed, Denied, Role, RuleRef, Verdict},
-    sql::{AttributeNumber, Oid},
+    policy::{Allowed, Denied, Pace, Role, RuleRef, Verdict},
+    sql::{AttributeNumber, CursorUse, Oid},
 };
 
 /// A statement that a client wants to run.
@@ -46,6 +50,9 @@ pub struct StatementRequest {
     /// decision would forward another text than that permit did (the catalog
     /// has changed), the Execute must be refused: the server still runs the old one.
     pub earlier: Option<Arc<Permit>>,
+    /// What it is run with, where its rows may have to be foreseen ([`Protocol::Execute`]
+    /// only).
+    pub bound: Option<Bound>,
 }
 
 /// What admission says of a statement. Its line is on disk when this is returned.
@@ -91,8 +98,11 @@ pub struct Permit {
     statement: u64,
     rewritten: Option<Rewritten>,
     touches_masked: bool,
-    row_limit: Option<u64>,
+    allowance: Allowance,
+    decided_when_run: bool,
     forget: Forget,
+    cursors: Arc<[CursorUse]>,
+    runs: Arc<[String]>,
     masked_columns: Arc<HashSet<(Oid, AttributeNumber)>>,
 }
 
@@ -113,9 +123,25 @@ impl Permit {
         self.touches_masked
     }
 
-    /// The rows that it may return.
-    pub fn row_limit(&self) -> Option<u64> {
-        self.row_limit
+    /// What it may return and write.
+    pub fn allowance(&self) -> &Allowance {
+        &self.allowance
+    }
+
+    /// Whether a rule hangs on how many rows it hits, or on the hour: it must be decided
+    /// each time that it is run, with the values that it is run with.
+    pub fn decided_when_run(&self) -> bool {
+        self.decided_when_run
+    }
+
+    /// The prepared statements that it runs by SQL.
+    pub fn runs(&self) -> &[String] {
+        &self.runs
+    }
+
+    /// The SQL cursors that it declares, reads or closes.
+    pub fn cursors(&self) -> &[CursorUse] {
+        &self.cursors
     }
 
     /// The prepared statements to forget once it has completed.
@@ -140,8 +166,14 @@ impl Permit {
             statement,
             rewritten,
             touches_masked,
-            row_limit,
+            allowance: Allowance {
+                rows: row_limit.map(|most| Arc::new(Cap::for_test(most))),
+                ..Allowance::default()
+            },
+            decided_when_run: false,
             forget: Forget::Nothing,
+            cursors: Arc::from([]),
+            runs: Arc::from([]),
             masked_columns: Arc::new(masked_columns),
         }
     }
@@ -214,6 +246,8 @@ pub struct Admission {
     connections: AtomicU32,
     room: Option<Arc<Semaphore>>,
     lookups: Mutex<LookupBudget>,
+    pace: Option<Mutex<Pace>>,
+    began: Instant,
     failed: watch::Sender<Option<String>>,
 }
 
@@ -226,7 +260,10 @@ impl Admission {
             Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))
         });
         let lookups = Mutex::new(LookupBudget::new(role.limits.lookups));
+        let pace = role.limits.statements_per_minute.map(|limit| Mutex::new(Pace::new(limit)));
         Self {
+            pace,
+            began: Instant::now(),
             role,
             expires_at,
             drift,
@@ -277,6 +314,10 @@ impl Admission {
         let (verdict, permit) = self.decide(statement, &request).await;
         let refusal = match &verdict {
             Verdict::Allow(_) => None,
+            // A limit on how fast is none on what: the client may try again.
+            Verdict::Deny(denied) if denied.rule == allowance::pace_rule(&self.role) => {
+                Some(Refusal { sqlstate: "53400", ..Refusal::of(statement, denied) })
+            }
             Verdict::Deny(denied) => Some(Refusal::of(statement, denied)),
             Verdict::Hold(held) => Some(Refusal::of(
                 statement,
@@ -339,6 +380,9 @@ impl Admission {
             Ok(decided) => decided,
             Err(denied) => return (Verdict::Deny(denied), None),
         };
+        if let Err(denied) = self.keep_pace(request.protocol, &decided) {
+            return (Verdict::Deny(denied), None);
+        }
         let Verdict::Allow(allowed) = &decided.verdict else {
             return (decided.verdict.clone(), None);
         };
@@ -347,14 +391,42 @@ impl Admission {
         {
             return (Verdict::Deny(changed_since_parse()), None);
         }
-        // A Parse runs nothing yet: each of its Executes counts.
-        if request.protocol != Protocol::Parse
-            && let Err(denied) = self.look_up(allowed)
-        {
-            return (Verdict::Deny(denied), None);
+        // A Parse runs nothing yet, and its values aren't known: each of its Executes counts.
+        if request.protocol != Protocol::Parse {
+            if let Err(denied) = self.look_up(allowed) {
+                return (Verdict::Deny(denied), None);
+            }
+            if let Some(verdict) = self.foresee(request, &decided).await {
+                return (verdict, None);
+            }
         }
         let permit = self.permit(statement, &ruling, &decided);
         (decided.verdict.clone(), Some(permit))
+    }
+
+    /// What is to be said of a statement for the rows that it is expected to hit.
+    async fn foresee(&self, request: &StatementRequest, decided: &Decided) -> Option<Verdict> {
+        if decided.row_rules.is_empty() {
+            return None;
+        }
+        let sql = text(decided.rewritten.as_ref()).unwrap_or(&request.sql);
+        let expected = match decided.statements {
+            1 => self.drift.estimate(sql, request.bound.as_ref()).await,
+            _ => None,
+        };
+        allowance::foreseen(&decided.row_rules, expected)
+    }
+
+    /// Counts the statements of a minute: those that would run, allowed or not. The end
+    /// of a transaction is always let through.
+    fn keep_pace(&self, protocol: Protocol, decided: &Decided) -> Result<(), Denied> {
+        let Some(pace) = &self.pace else { return Ok(()) };
+        if protocol == Protocol::Parse || decided.ends_transaction {
+            return Ok(());
+        }
+        let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.take(decided.statements.max(1), self.began.elapsed())
+            .map_err(|wait| allowance::too_fast(&self.role, wait))
     }
 
     /// Counts the values that a statement looks up.
@@ -380,8 +452,11 @@ impl Admission {
             statement,
             rewritten: decided.rewritten.clone(),
             touches_masked: decided.touches_masked,
-            row_limit: self.role.limits.rows,
+            allowance: Allowance::of(statement, &self.role, &decided.row_rules),
+            decided_when_run: !decided.row_rules.is_empty() || self.role.keeps_hours(),
             forget: decided.forget.clone(),
+            cursors: decided.cursors.as_slice().into(),
+            runs: decided.runs.as_slice().into(),
             masked_columns: ruling.masked().clone(),
         }
     }

@@ -11,8 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
+
 use super::{
     analyst::Analyst,
+    estimate::{self, Bound},
     own_connection::OwnConnection,
     ruling::{Decided, Ruling, builtin},
 };
@@ -25,6 +28,8 @@ use crate::{
 /// database that takes long to answer is asked more rarely.
 const PERIOD: Duration = Duration::from_secs(1);
 const SHARE_OF_TIME: u32 = 50;
+/// How long the database may take over an EXPLAIN.
+const PATIENCE_FOR_ESTIMATES: Duration = Duration::from_secs(5);
 /// How old the last answer may be when a statement is decided.
 const TRUSTED_FOR: Duration = Duration::from_secs(15);
 
@@ -124,6 +129,24 @@ impl Drift {
         Ok((newer.ruling, decided))
     }
 
+    /// The rows that PostgreSQL expects one statement to return or to write; none where
+    /// it can't say, or not soon.
+    pub(super) async fn estimate(&self, sql: &str, bound: Option<&Bound>) -> Option<u64> {
+        let question = estimate::question(sql);
+        let asked = async {
+            let mut connection = self.connection.lock().await;
+            connection.query_text_bound(&question, bound).await
+        };
+        match tokio::time::timeout(PATIENCE_FOR_ESTIMATES, asked).await {
+            Ok(Ok(plan)) => estimate::rows(&plan),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a statement's rows could not be estimated");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
     /// Looks for changes from time to time, for ever.
     pub(super) async fn follow(&self) {
         let mut pause = PERIOD;
@@ -138,11 +161,12 @@ impl Drift {
     }
 
     async fn decide_on(&self, ruling: &Arc<Ruling>, sql: &Arc<str>) -> Arc<Decided> {
-        if let Some(decided) = ruling.recall(sql) {
+        let now = Timestamp::now();
+        if let Some(decided) = ruling.recall(sql, now) {
             return decided;
         }
         let (ruling, text) = (ruling.clone(), sql.clone());
-        match self.analyst.ask(move || ruling.decide(&text)).await {
+        match self.analyst.ask(move || ruling.decide(&text, now)).await {
             Ok(decided) => decided,
             Err(lost) => Arc::new(Decided::unanalysed(lost.to_string())),
         }

@@ -11,10 +11,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::admission::{Forget, Rewritten};
+use jiff::Timestamp;
+
+use super::{
+    admission::{Forget, Rewritten},
+    allowance,
+};
 use crate::{
-    policy::{self, Allowed, Compiled, Denied, Enforcement, Role, RuleRef, Verdict},
-    sql::{self, AttributeNumber, Catalog, Oid, Statement, StatementKind},
+    policy::{
+        self, Allowed, Compiled, Counted, Denied, Enforcement, Role, RowRule, RuleRef, Verdict,
+    },
+    sql::{self, AttributeNumber, Catalog, CursorUse, Oid, Statement, StatementKind},
 };
 
 /// Texts up to this length are remembered with their decision, so many at most.
@@ -31,6 +38,24 @@ pub struct Decided {
     /// Whether it names a relation that the catalog doesn't have (yet): it is then
     /// decided once more when the database has been asked.
     pub(super) unresolved: bool,
+    /// The rules that hang on how many rows it hits.
+    pub(super) row_rules: Vec<RowRule>,
+    /// How many statements it holds.
+    pub(super) statements: u32,
+    /// Whether it only ends a transaction, or part of one.
+    pub(super) ends_transaction: bool,
+    /// The SQL cursors that it declares, reads or closes.
+    pub(super) cursors: Vec<CursorUse>,
+    /// The prepared statements that it runs by SQL.
+    pub(super) runs: Vec<String>,
+}
+
+/// Decisions by their texts. Where rules keep hours, those of one minute: hours begin
+/// and end with minutes.
+#[derive(Debug, Default)]
+struct Remembered {
+    minute: i64,
+    decisions: HashMap<Arc<str>, Arc<Decided>>,
 }
 
 /// The shapes of the relations with masked columns, by OID.
@@ -46,7 +71,7 @@ pub struct Ruling {
     masked: Arc<HashSet<(Oid, AttributeNumber)>>,
     masked_relations: HashSet<Oid>,
     compiled_for: Arc<Shapes>,
-    remembered: Mutex<HashMap<Arc<str>, Arc<Decided>>>,
+    remembered: Mutex<Remembered>,
 }
 
 impl Ruling {
@@ -96,25 +121,33 @@ impl Ruling {
         &self.masked
     }
 
-    /// An earlier decision on exactly this text.
-    pub(super) fn recall(&self, sql: &str) -> Option<Arc<Decided>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned()
+    /// An earlier decision on exactly this text that still holds.
+    pub(super) fn recall(&self, sql: &str, now: Timestamp) -> Option<Arc<Decided>> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = remembered.minute == self.minute(now);
+        current.then(|| remembered.decisions.get(sql).cloned()).flatten()
     }
 
     /// Decides a query string. Needs [the large stack](sql::on_large_stack).
-    pub fn decide(&self, sql: &Arc<str>) -> Arc<Decided> {
-        let decided = Arc::new(self.decide_afresh(sql));
+    pub fn decide(&self, sql: &Arc<str>, now: Timestamp) -> Arc<Decided> {
+        let decided = Arc::new(self.decide_afresh(sql, now));
         if sql.len() <= REMEMBERED_BYTES {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            if remembered.len() >= REMEMBERED {
-                remembered.clear();
+            let minute = self.minute(now);
+            if remembered.minute != minute || remembered.decisions.len() >= REMEMBERED {
+                *remembered = Remembered { minute, decisions: HashMap::new() };
             }
-            remembered.insert(sql.clone(), decided.clone());
+            remembered.decisions.insert(sql.clone(), decided.clone());
         }
         decided
     }
 
-    fn decide_afresh(&self, text: &str) -> Decided {
+    /// The minute for which decisions hold; always the same where no rule keeps hours.
+    fn minute(&self, now: Timestamp) -> i64 {
+        if self.role.keeps_hours() { now.as_second().div_euclid(60) } else { 0 }
+    }
+
+    fn decide_afresh(&self, text: &str, now: Timestamp) -> Decided {
         let statements = match sql::analyse(text, &self.catalog) {
             Ok(statements) => statements,
             Err(error) => {
@@ -131,11 +164,14 @@ impl Ruling {
         let mut masked = Vec::new();
         let mut lookups = BTreeMap::<String, u32>::new();
         let mut replacements = Vec::with_capacity(statements.len());
+        let mut row_rules: Vec<RowRule> = Vec::new();
         for statement in &statements {
             if let Some(denied) = self.drifted(statement) {
                 return Decided::refused(denied);
             }
-            let decision = policy::decide(statement, &self.role, &self.compiled, &self.catalog);
+            let decision =
+                policy::decide(statement, &self.role, &self.compiled, &self.catalog, now);
+            row_rules.extend(decision.row_rules);
             match decision.verdict {
                 Verdict::Allow(allowed) => {
                     rule.get_or_insert(allowed.rule);
@@ -152,6 +188,11 @@ impl Ruling {
                 }
             }
         }
+        if statements.len() > 1
+            && let Some(rule) = row_rules.iter().find(|rule| rule.counts == Counted::Written)
+        {
+            return Decided { verdict: allowance::not_alone(rule), ..Decided::refused(nothing()) };
+        }
         let rewritten = match self.rewrite(text, &statements, &replacements) {
             Ok(rewritten) => rewritten,
             Err(denied) => return Decided::refused(denied),
@@ -165,6 +206,11 @@ impl Ruling {
             touches_masked: statements.iter().any(|statement| self.touches_masked(statement)),
             forget: forgotten(&statements),
             unresolved: statements.iter().any(uses_the_unknown),
+            row_rules,
+            statements: u32::try_from(statements.len()).unwrap_or(u32::MAX),
+            ends_transaction: statements.iter().all(ends_transaction),
+            runs: statements.iter().flat_map(run).collect(),
+            cursors: statements.into_iter().flat_map(|statement| statement.facts.cursors).collect(),
         }
     }
 
@@ -250,6 +296,11 @@ impl Decided {
             touches_masked: false,
             forget: Forget::Nothing,
             unresolved: false,
+            row_rules: Vec::new(),
+            statements: 1,
+            ends_transaction: false,
+            cursors: Vec::new(),
+            runs: Vec::new(),
         }
     }
 
@@ -270,6 +321,19 @@ fn nothing() -> Denied {
 /// One of pgate's own rules.
 pub(super) fn builtin(name: &str) -> RuleRef {
     RuleRef { rule: format!("builtin.{name}"), place: None }
+}
+
+/// The prepared statements that a statement runs by SQL.
+fn run(Statement { facts, .. }: &Statement) -> Vec<String> {
+    match facts.kind {
+        StatementKind::Prepare | StatementKind::Deallocate => Vec::new(),
+        _ => facts.prepared.clone(),
+    }
+}
+
+fn ends_transaction(statement: &Statement) -> bool {
+    use sql::TransactionControl::{Commit, Rollback, Savepoint};
+    matches!(statement.facts.transaction, Some(Commit | Rollback | Savepoint))
 }
 
 /// Whether it names something that the catalog doesn't have.
@@ -311,5 +375,34 @@ fn forgotten(statements: &[Statement]) -> Forget {
         Forget::Nothing
     } else {
         Forget::Statements(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_ends_with_the_minute_where_rules_keep_hours() {
+        let text = r#"
+            [target.t]
+            url = "postgres://localhost/shop"
+            credential = { kind = "static", user = "app", password = "env:UNUSED" }
+            [role.r]
+            targets = ["t"]
+            allow = [{ actions = ["select"], between = "08:00-18:00", zone = "UTC" }]
+        "#;
+        let roles = policy::parse(&[("t.toml".to_owned(), text.to_owned())]).unwrap().roles;
+        let catalog = Catalog::builder().table("shop.orders", &[("id", "int8")]).build();
+        let role = Arc::new(roles["r"].clone());
+        let ruling = Ruling::first(role, catalog, Enforcement::Static).unwrap();
+        let sql: Arc<str> = "SELECT id FROM shop.orders".into();
+        let at = |time: &str| format!("2026-01-14T{time}Z").parse::<Timestamp>().unwrap();
+        let allows = |decided: &Decided| matches!(decided.verdict, Verdict::Allow(_));
+        sql::on_large_stack(|| assert!(allows(&ruling.decide(&sql, at("17:59:30")))));
+        assert!(ruling.recall(&sql, at("17:59:59.999")).is_some_and(|decided| allows(&decided)));
+        assert!(ruling.recall(&sql, at("18:00:00")).is_none());
+        sql::on_large_stack(|| assert!(!allows(&ruling.decide(&sql, at("18:00:00")))));
+        assert!(ruling.recall(&sql, at("17:59:59")).is_none());
     }
 }

@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     admission::ConnectionPermit,
+    estimate::Bound,
     stream::Stream,
     tls::{self, Check, Tls},
 };
@@ -371,7 +372,29 @@ pub async fn query_text(upstream: &mut Upstream, sql: &str) -> Result<String, Up
 async fn ask(upstream: &mut Upstream, sql: &str) -> Result<String, UpstreamError> {
     let mut out = BytesMut::new();
     wire::query(sql, &mut out);
-    upstream.stream.write_all(&out).await?;
+    answer(upstream, &out).await
+}
+
+/// The same of one statement in the extended protocol, with the values bound to it.
+pub(super) async fn query_text_bound(
+    upstream: &mut Upstream,
+    sql: &str,
+    bound: Option<&Bound>,
+) -> Result<String, UpstreamError> {
+    let mut out = BytesMut::new();
+    let (types, values) = match bound {
+        Some(bound) => (&bound.types[..], wire::parse_bind(&bound.bind)?.values),
+        None => (&[0, 0][..], Vec::new()),
+    };
+    wire::parse("", sql, types, &mut out);
+    wire::bind_values(&values, &mut out);
+    wire::execute("", 0, &mut out);
+    wire::sync(&mut out);
+    timeout(QUERY_PATIENCE, answer(upstream, &out)).await.unwrap_or(Err(UpstreamError::Slow))
+}
+
+async fn answer(upstream: &mut Upstream, out: &[u8]) -> Result<String, UpstreamError> {
+    upstream.stream.write_all(out).await?;
     upstream.stream.flush().await?;
     let mut answer = None;
     let mut failed = None;

@@ -44,7 +44,7 @@ impl Judge {
 
     /// Decides. Needs the large stack.
     pub(super) fn decide(&self, sql: &str) -> Decision {
-        let decided = self.ruling.decide(&Arc::from(sql));
+        let decided = self.ruling.decide(&Arc::from(sql), jiff::Timestamp::now());
         Decision {
             verdict: decided.verdict().clone(),
             rewritten: decided.rewritten().map(str::to_owned),

@@ -8,13 +8,17 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Effect, Held, Phase, Session, Waiting,
+    counting::CopyMessage,
     names::{Meaning, Portal, Prepared},
     pending::{Describe, Expected, Place, Run, Sync},
     substitute,
 };
 use crate::{
     journal::{Parameter, Protocol},
-    proxy::admission::{Admitted, Permit, Refusal, StatementRequest},
+    proxy::{
+        admission::{Admitted, Permit, Refusal, StatementRequest},
+        estimate::Bound,
+    },
     wire::{self, BoundValue, Target, WireError},
 };
 
@@ -34,7 +38,7 @@ pub(super) struct ClientSide {
     /// Bytes of a CopyData that are still to come, and whether they are forwarded.
     streaming: Option<(usize, bool)>,
     /// The current part of the pipeline: what lies between two Syncs.
-    part: u64,
+    pub(super) part: u64,
 }
 
 impl Default for ClientSide {
@@ -74,6 +78,7 @@ impl Session {
         if let Admitted::Forward(permit) = &admitted {
             self.masked_columns = Arc::clone(permit.masked_columns());
         }
+        let admitted = self.not_around_the_decision(admitted);
         match (held, admitted) {
             // An error has come meanwhile: the server would skip the message.
             (_, Admitted::Forward(permit)) if self.pending.is_skipping() => {
@@ -81,6 +86,11 @@ impl Session {
             }
             (_, Admitted::Refuse(_)) if self.pending.is_skipping() => {}
             (Held::Function, answer) => self.refuse_function(answer),
+            (Held::Query(message), Admitted::Forward(permit))
+                if permit.allowance().written.is_some() =>
+            {
+                self.forward_counted_query(&message, permit, now);
+            }
             (Held::Query(message), Admitted::Forward(permit)) => {
                 match permit.rewritten() {
                     Some(rewritten) => wire::query(&rewritten.text, &mut self.to_server),
@@ -101,8 +111,12 @@ impl Session {
             }
             (Held::Execute { message, portal }, Admitted::Forward(permit)) => {
                 self.to_server.extend_from_slice(&message);
+                let counted = permit.allowance().written.is_some();
                 let run = Run::new(Arc::new(permit), Some(portal), now);
                 self.pending.push(Expected::Execute(run));
+                if counted {
+                    self.await_count();
+                }
             }
             (Held::Execute { .. }, Admitted::Refuse(refusal)) => {
                 substitute::execute(&self.config.substitute, &mut self.to_server);
@@ -143,7 +157,11 @@ impl Session {
             },
             None => self.to_server.extend_from_slice(message),
         }
-        let prepared = Arc::new(Prepared { sql, permit: Arc::new(permit) });
+        let types = match wire::parse_parse(message) {
+            Ok(parse) => message.slice_ref(parse.types),
+            Err(error) => return self.violation(&error.to_string()),
+        };
+        let prepared = Arc::new(Prepared { sql, types, permit: Arc::new(permit) });
         let part = self.client.part;
         self.statements.request(Arc::clone(&name), part, Some(Arc::clone(&prepared)));
         if self.config.masks {
@@ -174,6 +192,17 @@ impl Session {
                 Ok(None) => return,
                 Err(error) => return self.violation(&error.to_string()),
             };
+            if matches!(self.waiting, Waiting::Count(_)) {
+                match Self::copy_message(header.tag) {
+                    Some(CopyMessage::Forward) => {}
+                    Some(CopyMessage::Ignore) if self.client.input.len() >= header.length => {
+                        _ = self.client.input.split_to(header.length);
+                        continue;
+                    }
+                    Some(CopyMessage::Ignore) => return,
+                    None => return self.violation("a request amid the data of a COPY"),
+                }
+            }
             if header.tag == b'd' {
                 // The server ignores data of a COPY that isn't on, or has failed.
                 self.client.streaming = Some((header.length, !self.pending.is_skipping()));
@@ -255,15 +284,13 @@ impl Session {
             }
             b'c' => {
                 wire::Fields::of_message(&message, "CopyDone")?.end()?;
-                self.to_server.extend_from_slice(&message);
-                self.pending.push_copy_end();
+                self.end_copy(&message);
             }
             b'f' => {
                 let mut fields = wire::Fields::of_message(&message, "CopyFail")?;
                 fields.cstring()?;
                 fields.end()?;
-                self.to_server.extend_from_slice(&message);
-                self.pending.push_copy_end();
+                self.end_copy(&message);
             }
             b'X' => {
                 wire::Fields::of_message(&message, "Terminate")?.end()?;
@@ -312,7 +339,8 @@ impl Session {
             }
             Meaning::Known(prepared) => {
                 let parameters = bind.values.iter().map(logged).collect();
-                let portal = Arc::new(Portal { prepared, parameters });
+                let bind_message = prepared.permit.decided_when_run().then(|| message.clone());
+                let portal = Arc::new(Portal { prepared, parameters, bind: bind_message });
                 let name: Arc<str> = bind.portal.into();
                 self.check_names();
                 self.portals.request(Arc::clone(&name), part, Some(Arc::clone(&portal)));
@@ -356,12 +384,26 @@ impl Session {
             sql,
             parameters: portal.map_or_else(|| Arc::from([]), |p| Arc::clone(&p.parameters)),
             earlier: portal.map(|portal| Arc::clone(&portal.prepared.permit)),
+            bound: portal.and_then(|portal| {
+                let (types, bind) = (portal.prepared.types.clone(), portal.bind.clone()?);
+                Some(Bound { types, bind })
+            }),
         };
         self.effects.push_back(Effect::Decide { id, request });
     }
 
+    fn end_copy(&mut self, message: &[u8]) {
+        self.to_server.extend_from_slice(message);
+        self.pending.push_copy_end();
+        if let Waiting::Count(_) = self.waiting {
+            // The server has read the Flush behind the Execute as COPY's, and ignored it.
+            wire::flush(&mut self.to_server);
+        }
+    }
+
     fn check_names(&mut self) {
-        if self.statements.len() > MOST_NAMES || self.portals.len() > MOST_NAMES {
+        let most = self.statements.len().max(self.portals.len()).max(self.parts.len());
+        if most > MOST_NAMES {
             self.violation("more prepared statements are open than pgate keeps track of");
         }
     }

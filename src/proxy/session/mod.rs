@@ -11,16 +11,18 @@
 //! transaction state, skip-until-Sync and ReadyForQuery stay the server's truth.
 
 mod client_side;
+mod counting;
 mod hygiene;
 mod names;
 mod pending;
+mod returned;
 mod server_side;
 mod substitute;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -31,6 +33,7 @@ use self::{
     client_side::ClientSide,
     names::{Names, Portal, Prepared},
     pending::Pending,
+    returned::Parts,
     server_side::ServerSide,
 };
 use super::admission::StatementRequest;
@@ -107,6 +110,17 @@ enum Waiting {
     Decision { id: u64, held: Held },
     /// The end of an earlier part of the pipeline, whose outcome says what a name means.
     Settlement(Bytes),
+    /// The count of the rows that a statement writes.
+    Count(Sent),
+}
+
+/// How a statement was sent whose rows are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// By the client, who will send the Sync as well.
+    ByClient,
+    /// By the machine in place of a Query: it owes the Sync.
+    ByMachine,
 }
 
 /// A message that waits for its verdict.
@@ -131,8 +145,8 @@ pub struct Session {
     pending: Pending,
     statements: Names<Prepared>,
     portals: Names<Portal>,
-    /// The rows that a portal has returned by earlier Executes.
-    portal_rows: HashMap<Arc<str>, u64>,
+    /// What portals and cursors have returned by earlier parts.
+    parts: Parts,
     /// As the latest permit has them.
     masked_columns: Arc<HashSet<(Oid, AttributeNumber)>>,
     notice: Option<ErrorFields>,
@@ -155,7 +169,7 @@ impl Session {
             pending: Pending::default(),
             statements: Names::default(),
             portals: Names::default(),
-            portal_rows: HashMap::new(),
+            parts: Parts::default(),
             masked_columns: Arc::default(),
             notice: None,
             to_client: BytesMut::new(),
@@ -183,7 +197,7 @@ impl Session {
     /// not read more of them.
     pub fn reads_client(&self) -> bool {
         self.phase == Phase::Open
-            && matches!(self.waiting, Waiting::Nothing)
+            && (matches!(self.waiting, Waiting::Nothing) || self.hears_copy_only())
             && self.cancellation == Cancellation::None
             && !self.pending.is_over_limit()
     }

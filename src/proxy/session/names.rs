@@ -8,6 +8,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::{journal::Parameter, proxy::admission::Permit};
 
 /// A prepared statement.
@@ -15,6 +17,8 @@ use crate::{journal::Parameter, proxy::admission::Permit};
 pub(super) struct Prepared {
     /// The client's text.
     pub(super) sql: Arc<str>,
+    /// The types that its Parse names.
+    pub(super) types: Bytes,
     /// What its Parse was permitted.
     pub(super) permit: Arc<Permit>,
 }
@@ -26,6 +30,8 @@ pub(super) struct Portal {
     pub(super) prepared: Arc<Prepared>,
     /// With which values.
     pub(super) parameters: Arc<[Parameter]>,
+    /// Its Bind, where its rows may have to be foreseen.
+    pub(super) bind: Option<Bytes>,
 }
 
 /// A name's meaning.
@@ -94,9 +100,10 @@ impl<T> Names<T> {
         self.settled.clear();
     }
 
-    /// What a name means to the server now.
-    pub(super) fn settled(&self, name: &str) -> Option<&Arc<T>> {
-        self.settled.get(name)
+    /// Whether anything is so that a name means, or may come to mean.
+    pub(super) fn any(&self, name: &str, is_so: impl Fn(&T) -> bool) -> bool {
+        let ahead = self.ahead.get(name).and_then(|ahead| ahead.meaning.as_ref());
+        self.settled.get(name).into_iter().chain(ahead).any(|meaning| is_so(meaning))
     }
 
     /// The server has finished this part of the pipeline.

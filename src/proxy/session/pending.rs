@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use super::names::{Portal, Prepared};
+use super::{
+    names::{Portal, Prepared},
+    returned::Left,
+};
 use crate::{
     journal::Completion,
     proxy::admission::{Permit, Refusal},
@@ -10,19 +13,6 @@ use crate::{
 
 /// The longest list of command tags that a completion names, in bytes.
 const LONGEST_TAGS: usize = 512;
-
-/// The rows that a run may still return.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RowsLeft {
-    /// No row has come yet, so it isn't worked out.
-    Unasked,
-    /// Any number.
-    Unlimited,
-    /// So many.
-    Some(u64),
-    /// It has returned more: the rest is withheld, the statement being cancelled.
-    Over,
-}
 
 /// Where a COPY stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +36,7 @@ pub(super) struct Run {
     pub(super) bytes: u64,
     pub(super) tags: String,
     pub(super) sqlstate: Option<String>,
-    pub(super) left: RowsLeft,
+    pub(super) left: Left,
     pub(super) copy: Copy,
 }
 
@@ -60,7 +50,7 @@ impl Run {
             bytes: 0,
             tags: String::new(),
             sqlstate: None,
-            left: RowsLeft::Unasked,
+            left: Left::Unasked,
             copy: Copy::No,
         }
     }
@@ -120,6 +110,12 @@ pub(super) enum Expected {
     Describe(Describe),
     /// The machine's own, behind a Parse: the client sees none of its answers.
     OwnDescribe(Describe),
+    /// The machine's own, ahead of a write that came as a Query and whose rows are
+    /// counted: the client sees none of their answers.
+    OwnParse(Arc<Permit>),
+    OwnBind(Arc<Permit>),
+    /// The same, of whose answers the client sees a RowDescription.
+    QueryDescribe,
     CloseStatement(Arc<str>),
     ClosePortal(Arc<str>),
     Execute(Run),
@@ -223,6 +219,11 @@ impl Pending {
         Ok(Sync::Awaited)
     }
 
+    /// Whether the server takes data of a COPY.
+    pub(super) fn takes_copy_data(&self) -> bool {
+        matches!(self.queue.front(), Some(Expected::Execute(Run { copy: Copy::In { .. }, .. })))
+    }
+
     /// A CopyDone or CopyFail goes to the server.
     pub(super) fn push_copy_end(&mut self) {
         if let Some(run) = self.run()
@@ -291,6 +292,13 @@ impl Pending {
         }
         self.skipping = true;
         unrun
+    }
+
+    /// What is queued to run never will, for this error.
+    pub(super) fn fail_queued(&mut self, sqlstate: &str) {
+        for run in self.queue.iter_mut().filter_map(Expected::run_mut) {
+            run.sqlstate = Some(sqlstate.to_owned());
+        }
     }
 
     /// Whether something else than the Sync follows in the front's part of the pipeline.

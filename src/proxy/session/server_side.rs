@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use super::{
     Phase, Session, hygiene,
     hygiene::Sight,
-    pending::{Copy, Describe, Expected, Place, RowsLeft, Run},
+    pending::{Copy, Describe, Expected, Place, Run},
+    returned::Left,
     substitute,
 };
 use crate::{
@@ -122,33 +123,21 @@ impl Session {
 
     /// A row begins: it is counted, and streamed as far as the limit allows.
     fn row(&mut self, header: Header) -> Result<(), WireError> {
-        let portals = &self.portal_rows;
+        let parts = &self.parts;
         let run = self.pending.run().ok_or(WireError::OutOfPlace(header.tag))?;
         let in_copy = run.copy == Copy::Out;
         if in_copy != (header.tag == b'd') {
             return Err(WireError::OutOfPlace(header.tag));
         }
-        if run.left == RowsLeft::Unasked {
-            let before = run.portal.as_ref().and_then(|name| portals.get(name)).copied();
-            run.left = match run.permit.row_limit() {
-                Some(limit) => RowsLeft::Some(limit.saturating_sub(before.unwrap_or(0))),
-                None => RowsLeft::Unlimited,
-            };
+        if let Left::Unasked = run.left {
+            run.left = parts.left(run);
         }
-        let forward = match &mut run.left {
-            RowsLeft::Some(0) => {
-                run.left = RowsLeft::Over;
-                self.pending.set_over_limit();
-                self.cancel();
-                false
-            }
-            RowsLeft::Some(left) => {
-                *left -= 1;
-                true
-            }
-            RowsLeft::Over => false,
-            RowsLeft::Unlimited | RowsLeft::Unasked => true,
-        };
+        let was_over = run.left.over().is_some();
+        let forward = run.left.take(header.length);
+        if !forward && !was_over {
+            self.pending.set_over_limit();
+            self.cancel();
+        }
         let forward = forward && !self.server.withholding;
         if forward && let Some(run) = self.pending.run() {
             run.rows += 1;
@@ -158,7 +147,7 @@ impl Session {
         Ok(())
     }
 
-    fn pass(&mut self, message: &[u8]) {
+    pub(super) fn pass(&mut self, message: &[u8]) {
         if !self.server.withholding {
             self.to_client.extend_from_slice(message);
         }
@@ -219,8 +208,29 @@ impl Session {
             }
             (b'2', Some(Expected::Bind { .. })) => {
                 if let Some(Expected::Bind { name, portal }) = self.pending.pop() {
-                    self.portal_rows.remove(&name);
+                    self.parts.forget(&name);
                     self.portals.settle(name, portal);
+                }
+            }
+            (b'1', Some(Expected::OwnParse(_))) => {
+                self.pending.pop();
+                self.statements.drop_name("");
+                return Ok(());
+            }
+            (b'2', Some(Expected::OwnBind(_))) => {
+                self.pending.pop();
+                self.portals.drop_name("");
+                self.parts.forget("");
+                return Ok(());
+            }
+            (b'n', Some(Expected::QueryDescribe)) => {
+                self.pending.pop();
+                return Ok(());
+            }
+            (b'T', Some(Expected::QueryDescribe)) => {
+                self.pending.pop();
+                if self.trips(message)? {
+                    return Ok(());
                 }
             }
             (b'3', Some(Expected::CloseStatement(_) | Expected::ClosePortal(_))) => {
@@ -261,15 +271,21 @@ impl Session {
             (b'C', Some(Expected::Query(run))) => {
                 run.add_tag(wire::command_tag(message)?);
                 run.copy = Copy::No;
-                if run.left == RowsLeft::Over && run.sqlstate.is_none() {
-                    run.sqlstate = Some("54000".to_owned());
-                    let limit = run.permit.row_limit().unwrap_or_default();
-                    substitute::too_many_rows(limit).error_response(&mut self.to_client);
+                if let Some(refusal) = run.left.over()
+                    && run.sqlstate.is_none()
+                {
+                    substitute::error(refusal).error_response(&mut self.to_client);
+                    run.sqlstate = Some(refusal.sqlstate.to_owned());
                     self.server.withholding = true;
                 }
             }
             (b'I', Some(Expected::Query(_))) => {}
-            (b'C', Some(Expected::Execute(run))) if run.left == RowsLeft::Over => {
+            (b'C' | b's', Some(Expected::Execute(run)))
+                if run.permit.allowance().written.is_some() =>
+            {
+                return self.counted(tag, message, now);
+            }
+            (b'C', Some(Expected::Execute(run))) if run.left.over().is_some() => {
                 self.over_limit_at_end(now);
                 return Ok(());
             }
@@ -325,6 +341,7 @@ impl Session {
             Some(Expected::Query(run) | Expected::Execute(run)) => touches(&run.permit),
             Some(Expected::Parse { prepared, .. }) => touches(&prepared.permit),
             Some(Expected::Bind { portal, .. }) => touches(&portal.prepared.permit),
+            Some(Expected::OwnParse(permit) | Expected::OwnBind(permit)) => touches(permit),
             // A commit may run deferred triggers of any statement before.
             Some(_) | None => Sight::Touching,
         }
@@ -350,9 +367,9 @@ impl Session {
             }
             Some(Expected::Query(run) | Expected::Execute(run)) => {
                 skips = run.portal.is_some();
-                if run.left == RowsLeft::Over {
-                    run.sqlstate = Some("54000".to_owned());
-                    fields = substitute::too_many_rows(run.permit.row_limit().unwrap_or_default());
+                if let Some(refusal) = run.left.over() {
+                    fields = substitute::error(refusal);
+                    run.sqlstate = Some(refusal.sqlstate.to_owned());
                 } else {
                     run.sqlstate = Some(sqlstate);
                     let permit = std::sync::Arc::clone(&run.permit);
@@ -375,6 +392,13 @@ impl Session {
                 run.sqlstate = Some(sqlstate);
                 self.complete(run, now);
             }
+            Some(Expected::OwnParse(permit) | Expected::OwnBind(permit)) => {
+                let permit = std::sync::Arc::clone(permit);
+                map_position(&mut fields, &permit);
+                hygiene::clean_error(&mut fields, sight);
+                self.statements.drop_name("");
+                self.pending.fail_queued(&sqlstate);
+            }
             Some(Expected::Sync { .. }) | None => {
                 skips = false;
                 hygiene::clean_error(&mut fields, sight);
@@ -386,6 +410,7 @@ impl Session {
         }
         if skips {
             self.skip(now);
+            self.end_count();
         }
     }
 
@@ -403,17 +428,16 @@ impl Session {
     fn over_limit_at_end(&mut self, now: Duration) {
         let followed = self.pending.is_followed();
         let Some(Expected::Execute(mut run)) = self.pending.pop() else { return };
-        let limit = run.permit.row_limit().unwrap_or_default();
-        run.sqlstate = Some("54000".to_owned());
+        let Some(refusal) = run.left.over().cloned() else { return self.complete(run, now) };
+        run.sqlstate = Some(refusal.sqlstate.to_owned());
         self.complete(run, now);
         if followed {
             // What follows in the pipeline runs although the client would be told that
             // it is skipped: only the end of the connection is honest.
-            let error = substitute::too_many_rows(limit);
-            self.end("54000", error.message());
+            self.end(refusal.sqlstate, &refusal.message);
             return;
         }
-        substitute::too_many_rows(limit).error_response(&mut self.to_client);
+        substitute::error(&refusal).error_response(&mut self.to_client);
         for run in self.pending.skip_to_sync() {
             self.complete(run, now);
         }
@@ -437,7 +461,7 @@ impl Session {
         if status == TransactionStatus::Idle {
             // The end of a transaction drops its portals.
             self.portals.drop_all();
-            self.portal_rows.clear();
+            self.parts.end_transaction();
         }
         self.server.withholding = false;
         self.to_client.extend_from_slice(message);
@@ -457,12 +481,7 @@ impl Session {
                 Forget::AllStatements => self.statements.drop_all(),
             }
         }
-        if let Some(portal) = &run.portal
-            && run.permit.row_limit().is_some()
-            && self.portals.settled(portal).is_some()
-        {
-            *self.portal_rows.entry(std::sync::Arc::clone(portal)).or_default() += run.rows;
-        }
+        self.parts.add(&run);
         let completion = run.completion(self.config.connection, now);
         self.record(Record::Completion(completion));
     }

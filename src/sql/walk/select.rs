@@ -53,7 +53,7 @@ impl Walk<'_> {
             }
             walk.level(|walk| {
                 if let Some(into) = into_clause {
-                    walk.action(Action::Ddl);
+                    walk.action(Action::Create);
                     walk.make(into);
                 }
                 walk.from(from_clause);
@@ -392,7 +392,7 @@ impl Walk<'_> {
             skip_data: _,
         } = into;
         if let Some(relation) = rel {
-            self.relation(relation, Access::Ddl, Action::Ddl);
+            self.relation(relation, Access::Ddl, Action::Create);
             if relation.relpersistence == "t" || relation.schemaname == "pg_temp" {
                 self.side_door(SideDoor::Temporary);
             }
