@@ -10,7 +10,7 @@ use super::{
     Compiled, Enforced, Layer, Policy, Role, RuleRef, Verdict,
     compile::Cover,
     decide::word,
-    layers::{BY_PRIVILEGES, layers},
+    layers::{by_privilege, layers},
     standing::Object,
 };
 use crate::sql::{
@@ -39,7 +39,7 @@ pub struct Explained {
     pub actions: Vec<&'static str>,
     /// Ways past its own relations.
     pub side_doors: Vec<SideDoor>,
-    /// Whether it is an UPDATE or DELETE without WHERE.
+    /// Whether it has an UPDATE or DELETE whose rows nothing narrows.
     pub unfiltered: bool,
     /// What pgate can't tell of it. Not empty means: denied.
     pub unclassified: Vec<String>,
@@ -236,7 +236,7 @@ fn builtin(
     catalog: &Catalog,
 ) -> Enforced {
     let denied_by_default = rule.rule == "builtin.default-deny"
-        && missing(statements, role, catalog).is_some_and(|action| BY_PRIVILEGES.contains(&action));
+        && missing(statements, role, catalog).is_some_and(by_privilege);
     let says = match rule.rule.as_str() {
         "builtin.default-deny" => "what no rule allows is denied",
         "builtin.no-relation" => "it touches no relation that a rule could name",

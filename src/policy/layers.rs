@@ -78,20 +78,15 @@ struct Grounds {
     owner: Option<String>,
 }
 
-/// The actions that privileges of PostgreSQL allow or refuse.
-pub(super) const BY_PRIVILEGES: [Action; 11] = [
-    Action::Select,
-    Action::Insert,
-    Action::Update,
-    Action::Delete,
-    Action::Truncate,
-    Action::Ddl,
-    Action::Create,
-    Action::Alter,
-    Action::Drop,
-    Action::Grant,
-    Action::Comment,
-];
+/// Whether a privilege of PostgreSQL allows or refuses the action. Without an owner a
+/// session's role can define nothing.
+pub(super) fn by_privilege(action: Action) -> bool {
+    action.is_definition()
+        || matches!(
+            action,
+            Action::Select | Action::Insert | Action::Update | Action::Delete | Action::Truncate
+        )
+}
 
 impl Grounds {
     fn of(role: &Role, policy: &Policy) -> Self {
@@ -125,36 +120,35 @@ impl Grounds {
         }
     }
 
-    /// The same for a rule: what it says of actions without a privilege of their own rests
-    /// on the proxy.
+    /// The same for a rule: what hangs on a condition, and what it says of actions without
+    /// a privilege of their own, rests on the proxy.
     fn rule(&self, rule: &Rule, allows: bool) -> By {
-        if let Some(Condition::RowsOver(_)) = rule.when {
-            return (vec![Layer::Proxy], Some("a direct connection isn't counted".to_owned()));
+        let proxy = vec![Layer::Proxy];
+        if matches!(rule.when, Some(Condition::RowsOver(_))) {
+            return (proxy, Some("a direct connection isn't counted".to_owned()));
         }
-        let proxy = (vec![Layer::Proxy], None);
         // What is allowed at times is allowed to the role at all times.
-        if !rule.is_unconditional() && !allows {
-            return proxy;
+        if !allows && !rule.is_unconditional() {
+            return (proxy, None);
         }
-        if rule.window.is_some() {
-            let (layers, note) = self.privileges();
-            let told = layers.contains(&Layer::Postgres);
-            let at_all_times = || "PostgreSQL allows it at all times".to_owned();
-            return (layers, note.or_else(|| told.then(at_all_times)));
-        }
-        let Some(actions) = &rule.actions else { return self.privileges() };
-        let (by, other) =
-            actions.iter().partition::<Vec<&Action>, _>(|a| BY_PRIVILEGES.contains(*a));
-        if by.is_empty() {
-            return proxy;
+        let actions = rule.actions.iter().flatten().copied();
+        let (by, other) = actions.partition::<Vec<Action>, _>(|action| by_privilege(*action));
+        if rule.actions.is_some() && by.is_empty() {
+            return (proxy, None);
         }
         let (layers, note) = self.privileges();
-        if note.is_some() || other.is_empty() || !layers.contains(&Layer::Postgres) {
+        if note.is_some() || !layers.contains(&Layer::Postgres) {
             return (layers, note);
         }
-        let other = other.into_iter().map(|action: &Action| super::decide::word(*action));
-        let other = other.collect::<Vec<_>>().join(", ");
-        (layers, Some(format!("{other}: by the proxy alone")))
+        let mut notes = Vec::new();
+        if !other.is_empty() {
+            let other = other.into_iter().map(super::decide::word).collect::<Vec<_>>().join(", ");
+            notes.push(format!("{other}: by the proxy alone"));
+        }
+        if rule.window.is_some() {
+            notes.push("PostgreSQL allows it at all times".to_owned());
+        }
+        (layers, (!notes.is_empty()).then(|| notes.join("; ")))
     }
 
     /// By PostgreSQL too, where it can; the note says where it can't.

@@ -128,7 +128,7 @@ impl Ruling {
         current.then(|| remembered.decisions.get(sql).cloned()).flatten()
     }
 
-    /// Decides a query string. Needs [the large stack](sql::on_large_stack).
+    /// Decides a query string as of `now`. Needs [the large stack](sql::on_large_stack).
     pub fn decide(&self, sql: &Arc<str>, now: Timestamp) -> Arc<Decided> {
         let decided = Arc::new(self.decide_afresh(sql, now));
         if sql.len() <= REMEMBERED_BYTES {

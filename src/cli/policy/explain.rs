@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -53,6 +54,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "SQL")]
     sql: Option<String>,
 
+    /// When it would run, for rules with hours or days [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
+
     #[command(flatten)]
     database: Database,
 
@@ -91,7 +96,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
     if database::is_empty(&catalog) {
         context.output.warn("the catalog has no table of its own: every name will be unknown");
     }
-    let explanation = on_large_stack(|| explain(&text, &policy, role, target, &catalog))?;
+    let explanation = on_large_stack(|| {
+        let at = args.at.unwrap_or_else(Timestamp::now);
+        explain(&text, at, &policy, role, target, &catalog)
+    })?;
     if context.output.is_json() {
         context.output.json(&explanation)?;
     } else {
@@ -122,12 +130,13 @@ fn statement(flag: Option<&str>, file: Option<&Path>) -> Result<String, Failure>
 
 fn explain(
     text: &str,
+    at: Timestamp,
     policy: &Policy,
     role: &Role,
     target: &Target,
     catalog: &Catalog,
 ) -> Result<Explanation, Failure> {
-    let Decision { verdict, rewritten } = Judge::new(role, target, catalog)?.decide(text);
+    let Decision { verdict, rewritten } = Judge::new(role, target, catalog)?.decide(text, at);
     let catalog = catalog_of_session(role, catalog);
     // The ruling has compiled it already, so it fits.
     let compiled = policy::compile(role, &catalog, database::enforcement(target))
@@ -241,7 +250,7 @@ fn print_facts(statement: &Explained, output: &Output) {
     });
     list("side doors", doors.flatten().collect());
     if statement.unfiltered {
-        list("filter", vec!["none: it has no WHERE".to_owned()]);
+        list("filter", vec!["none: nothing names the rows of an UPDATE or DELETE".to_owned()]);
     }
     list("unclassified", statement.unclassified.clone());
     output.fields(&fields);
