@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::{Condition, Role, Rule};
-use crate::sql::Action;
+use crate::sql::{Action, Catalog, Relation};
 
 /// What an action is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +132,31 @@ impl Role {
         let takes = |rule: &Rule| rule.is_unconditional() && rule.speaks_of(action, object);
         !self.deny.iter().chain(&self.hold).any(takes)
             && self.allow.iter().any(|rule| rule.speaks_of(action, object))
+    }
+
+    /// The rule that denies the action on a relation beneath this one (what a view
+    /// reads, a parent, a partition), and that relation. A rule that allows this one by
+    /// its whole name knows what it shows.
+    pub(super) fn denied_beneath<'r, 'c>(
+        &'r self,
+        action: Action,
+        relation: &Relation,
+        catalog: &'c Catalog,
+    ) -> Option<(&'r Rule, &'c Relation)> {
+        let names = [relation.schema.as_str(), relation.name.as_str()];
+        let object = Object::Relation(names[0], names[1]);
+        if let Standing::Allowed(rule) = self.standing(action, object, false)
+            && rule.on.iter().any(|pattern| pattern.is_exact() && pattern.matches(&names))
+        {
+            return None;
+        }
+        catalog.beneath(relation).into_iter().find_map(|beneath| {
+            let object = Object::Relation(&beneath.schema, &beneath.name);
+            match self.standing(action, object, false) {
+                Standing::Denied(rule) => Some((rule, beneath)),
+                Standing::Held(_) | Standing::Allowed(_) | Standing::Unmentioned => None,
+            }
+        })
     }
 
     /// Whether any rule allows the action on anything at all.

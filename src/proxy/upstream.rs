@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     api::DatabaseAccess,
+    sql::quote_identifier,
     wire::{
         self, Authentication, BackendKey, ErrorFields, WireError,
         scram::{ChannelBinding, ClientFirst, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError},
@@ -105,6 +106,7 @@ pub struct UpstreamConfig {
     user: String,
     password: SecretString,
     database: String,
+    search_path: Option<String>,
 }
 
 impl UpstreamConfig {
@@ -132,7 +134,16 @@ impl UpstreamConfig {
             user: access.user.clone(),
             password: access.password.clone(),
             database: access.database.clone(),
+            search_path: None,
         })
+    }
+
+    /// Begins every session with this search path; with an empty one, with the database's own.
+    #[must_use]
+    pub fn with_search_path(mut self, schemas: &[String]) -> Self {
+        let quoted = schemas.iter().map(|schema| quote_identifier(schema)).collect::<Vec<_>>();
+        self.search_path = (!quoted.is_empty()).then(|| quoted.join(", "));
+        self
     }
 
     /// The database role.
@@ -210,6 +221,9 @@ impl UpstreamConfig {
             ("standard_conforming_strings", "on"),
         ] {
             all.insert(name.to_owned(), value.to_owned());
+        }
+        if let Some(path) = &self.search_path {
+            all.insert("search_path".to_owned(), path.clone());
         }
         upstream.stream.write_all(&wire::startup_message(&all)?).await?;
         self.authenticate(&mut upstream, binding, encrypted).await?;

@@ -121,7 +121,9 @@ impl Session {
                 .map_err(local)?;
         let spool = Arc::new(spool);
         let begun = async {
-            let upstream = UpstreamConfig::new(&opened.database).map_err(local)?;
+            let upstream = UpstreamConfig::new(&opened.database)
+                .map_err(local)?
+                .with_search_path(&role.search_path);
             let own = OwnConnection::new(upstream.clone(), &opened.session);
             let drift = Drift::start(role.clone(), enforcement, own).await.map_err(local)?;
             let admission =

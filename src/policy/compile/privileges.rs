@@ -95,7 +95,8 @@ impl Privileges {
                 writes && role.may(action, object)
             };
             let whole_row = role.may(action, object);
-            if !whole_row && !relation.columns.iter().any(|column| may(&column.name)) {
+            let none = !whole_row && !relation.columns.iter().any(|column| may(&column.name));
+            if none || role.denied_beneath(action, relation, catalog).is_some() {
                 continue;
             }
             // A rule's commands run with its owner's rights, on whatever it reads.

@@ -41,6 +41,12 @@ impl Judge<'_> {
             }
             _ => {
                 self.columns_stand(used, relation)?;
+                let beneath = self.role.denied_beneath(used.action, relation, self.catalog);
+                if let Some((rule, beneath)) = beneath {
+                    let beneath = format!("{}.{}", beneath.schema, beneath.name);
+                    let shown = format!("{beneath}, whose rows {schema}.{name} has");
+                    return Err(self.denied_by(rule, used.action, &shown));
+                }
                 if used.action.is_definition() { self.needs_owner() } else { Ok(()) }
             }
         }

@@ -1,0 +1,160 @@
+//! Somebody whose job is to get personal data out, and somebody who just works.
+//!
+//! Both send what stands in data files through the real `pgate connect` to real
+//! PostgreSQL: the first under a deliberately over-privileged credential and under
+//! a session's own role.
+
+mod client;
+mod corpus;
+mod lane;
+mod secrets;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::join_all;
+use pgate::demo::stage::{self, Stage};
+use secrecy::ExposeSecret as _;
+
+use self::{
+    corpus::Case,
+    lane::{Failure, Lane, Setting},
+    secrets::Secrets,
+};
+use crate::harness;
+
+const WORLD: &str = include_str!("world.sql");
+const EFFECTS: &str = include_str!("effects.sql");
+const POLICY: &str = include_str!("policy.toml");
+
+const SETTINGS: [Setting; 4] = [
+    Setting { credential: "owned", role: "readonly" },
+    Setting { credential: "least", role: "readonly" },
+    Setting { credential: "owned", role: "writer" },
+    Setting { credential: "least", role: "writer" },
+];
+
+/// Every case of the corpus, by file.
+fn corpus() -> Vec<Case> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/attacks/cases");
+    let mut files =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    files.sort();
+    files.iter().flat_map(|file| corpus::parse(&std::fs::read_to_string(file).unwrap())).collect()
+}
+
+/// A stage with a world for each setting.
+async fn stage_with_worlds() -> Stage {
+    let stage = harness::own_stage(stage::Options::default()).await;
+    let cluster = stage.cluster();
+    cluster.execute("postgres", "CREATE DATABASE attack_world").await.unwrap();
+    cluster.execute("attack_world", WORLD).await.unwrap();
+    cluster.execute("attack_world", EFFECTS).await.unwrap();
+    let folder = stage.server_folder().join("policy");
+    let mut targets = String::new();
+    for setting in SETTINGS {
+        let (target, database) = (setting.target(), setting.database());
+        let make = format!("CREATE DATABASE {database} TEMPLATE attack_world");
+        cluster.execute("postgres", &make).await.unwrap();
+        let admin = cluster.admin_url_of(&database);
+        let url = url::Url::parse(admin.expose_secret()).unwrap();
+        let credential = if setting.credential == "owned" {
+            std::fs::write(folder.join("password"), url.password().unwrap()).unwrap();
+            format!(
+                "kind = \"static\", user = \"{}\", password = \"file:password\"",
+                url.username()
+            )
+        } else {
+            std::fs::write(folder.join(&target), admin.expose_secret()).unwrap();
+            format!("kind = \"ephemeral\", admin_url = \"file:{target}\"")
+        };
+        targets += &format!(
+            "[target.{target}]\nurl = \"postgres://127.0.0.1:{}/{database}?sslmode=disable\"\n\
+             credential = {{ {credential} }}\n\n",
+            cluster.port()
+        );
+    }
+    std::fs::write(folder.join("attacks.toml"), targets + POLICY).unwrap();
+    for _ in 0..200 {
+        if harness::run(&stage, "ana", &["targets"]).stdout.contains("least-writer") {
+            return stage;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the policy was not taken: {}", stage.server_log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_attack_of_the_corpus_gets_a_value_out_or_has_an_effect_or_answers_a_guess() {
+    let only = std::env::var("PGATE_ATTACK").ok();
+    let cases = corpus();
+    let names = cases.iter().map(|case| (&case.family, &case.name)).collect::<BTreeSet<_>>();
+    assert_eq!(names.len(), cases.len(), "every case has a name of its own in its family");
+    let stage = stage_with_worlds().await;
+    let mut admin = stage.cluster().connect("attack_world").await.unwrap();
+    let secrets = Secrets::declared(WORLD, &mut admin).await;
+
+    let lanes = SETTINGS.map(|setting| {
+        let (stage, secrets, cases, only) = (&stage, &secrets, &cases, &only);
+        async move {
+            let mut lane = Lane::start(stage, secrets, setting).await;
+            let mut failures = Vec::new();
+            for case in cases {
+                let asked = only.as_ref().is_none_or(|only| case.name.contains(&**only));
+                if !asked || case.role.as_ref().is_some_and(|role| role != setting.role) {
+                    continue;
+                }
+                for failure in lane.run(case).await {
+                    failures.push((case.clone(), lane.setting(), failure));
+                }
+            }
+            failures
+        }
+    });
+    let failures = join_all(lanes).await.into_iter().flatten().collect::<Vec<_>>();
+    report(&cases, &failures);
+    let unknown = failures.iter().filter(|(case, ..)| case.known.is_none()).count();
+    assert_eq!(unknown, 0, "{unknown} failures; see above");
+}
+
+/// Prints what was found, each case once.
+fn report(cases: &[Case], failures: &[(Case, Setting, Failure)]) {
+    let mut told = BTreeMap::<(&str, &str, &str), Vec<String>>::new();
+    for (case, setting, failure) in failures {
+        let (kind, what) = match failure {
+            Failure::Leaked(what) => ("leaked", what),
+            Failure::Inferred(what) => ("inferred", what),
+            Failure::Effect(what) => ("forbidden effect", what),
+            Failure::Answer(what) => ("answer", what),
+        };
+        let key = (kind, case.family.as_str(), case.name.as_str());
+        told.entry(key).or_default().push(format!("{}: {what}", setting.target()));
+    }
+    for ((kind, family, name), each) in &told {
+        println!("{kind}: [{family}] {name}\n    {}", each.join("\n    "));
+    }
+    let known = cases.iter().filter(|case| case.known.is_some()).count();
+    let count = |kind: &str| {
+        let of_kind = |(case, _, failure): &&(Case, Setting, Failure)| {
+            let this = match failure {
+                Failure::Leaked(_) => "leaked",
+                Failure::Inferred(_) => "inferred",
+                Failure::Effect(_) => "forbidden effects",
+                Failure::Answer(_) => "answered otherwise",
+            };
+            case.known.is_none() && this == kind
+        };
+        let cases = failures.iter().filter(of_kind).map(|(case, ..)| &case.name);
+        cases.collect::<BTreeSet<_>>().len()
+    };
+    let families = cases.iter().map(|case| &case.family).collect::<BTreeSet<_>>().len();
+    println!(
+        "attacks: {} cases of {families} families, by two roles under two credentials; \
+         {} leaked, {} inferred, {} forbidden effects, {} answered otherwise; {known} that are \
+         PostgreSQL's own and documented",
+        cases.len(),
+        count("leaked"),
+        count("inferred"),
+        count("forbidden effects"),
+        count("answered otherwise"),
+    );
+}
