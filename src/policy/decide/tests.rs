@@ -25,6 +25,12 @@ fn catalog() -> Catalog {
         .table("shop.visits", &[("id", "int8"), ("ip", "inet")])
         .child("shop.visits_q1", "shop.visits")
         .view("shop.contacts", &[("id", "int8"), ("email", "text")], &[("shop.customers", "email")])
+        .view(
+            "shop.key_names",
+            &[("id", "int8"), ("label", "text")],
+            &[("shop.api_keys", "secret")],
+        )
+        .view("shop.leads_all", &[("id", "int8")], &[("crm.leads", "id")])
         .view("shop.totals", &[("sum", "numeric")], &[("shop.orders", "total")])
         .computed("shop.totals", "sum", &[("shop.orders", "total")])
         .view(

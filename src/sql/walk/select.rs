@@ -257,7 +257,8 @@ impl Walk<'_> {
             }
         }
         self.nodes(coldeflist);
-        self.derived(alias.as_ref());
+        let name = alias.as_ref().map(|alias| alias.aliasname.clone());
+        self.add_item(name, Source::Function, renamed(alias.as_ref()));
     }
 
     fn sample(&mut self, sample: &RangeTableSample) {

@@ -56,6 +56,18 @@ impl Received {
         by_column
     }
 
+    /// Whether nothing was done that changes anything, as far as the server says.
+    pub(super) fn is_quiet(&self) -> bool {
+        const QUIET: [&str; 12] = [
+            "SELECT", "COPY", "BEGIN", "START", "COMMIT", "ROLLBACK", "SHOW", "SET", "FETCH",
+            "DECLARE", "PREPARE", "EXPLAIN",
+        ];
+        let tags = self.messages.iter().filter(|message| message[0] == b'C');
+        tags.filter_map(|message| wire::command_tag(message).ok()).all(|tag| {
+            QUIET.contains(&tag.split(' ').next().unwrap_or_default()) && tag != "SELECT INTO"
+        })
+    }
+
     pub(super) fn rows(&self) -> usize {
         self.messages.iter().filter(|message| matches!(message[0], b'D' | b'd')).count()
     }
@@ -163,7 +175,7 @@ impl Client {
     }
 
     async fn started(&mut self) {
-        if self.stream.is_none() && self.greeting == 0 {
+        if self.stream.is_none() && self.greeting == 0 && self.received.messages.is_empty() {
             self.start(&BTreeMap::new()).await;
             self.greeting = self.received.messages.len();
         }
@@ -199,6 +211,11 @@ impl Client {
                 None => return,
             }
         }
+    }
+
+    /// Whether the connection still is one, with nothing left to read.
+    pub(super) fn is_open(&self) -> bool {
+        self.stream.is_some() && self.input.is_empty() && !self.hung
     }
 
     /// Reads what is there.

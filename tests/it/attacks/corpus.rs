@@ -72,7 +72,22 @@ pub(super) enum Word {
     Read,
 }
 
+impl Step {
+    /// Whether the connection is afterwards as it was before: a query that reads.
+    pub(super) fn leaves_nothing(&self) -> bool {
+        let Step::Query(sql) = self else { return false };
+        let first = sql.trim_start_matches('(').split_whitespace().next().unwrap_or_default();
+        let reads = ["SELECT", "TABLE", "VALUES", "WITH", "EXPLAIN"];
+        reads.contains(&&*first.to_ascii_uppercase()) && !sql.contains(';')
+    }
+}
+
 impl Case {
+    /// Whether the database is changed by its administrator meanwhile.
+    pub(super) fn has_an_administrator(&self) -> bool {
+        self.lines.iter().any(|line| line.starts_with("> admin "))
+    }
+
     /// All that the case says.
     pub(super) fn text(&self) -> String {
         self.lines.join("\n")

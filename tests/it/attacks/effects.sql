@@ -26,7 +26,7 @@ BEGIN
         FROM pg_class c WHERE c.relpersistence <> 't' AND c.relkind <> 't' AND c.relnamespace <> ALL ('{pg_toast,attack}'::regnamespace[])
     UNION ALL SELECT 'temporary relations', count(*)::text FROM pg_class WHERE relpersistence = 't'
     UNION ALL SELECT 'columns', md5(string_agg(concat(a.attrelid, a.attnum, a.attname, a.atttypid, a.attacl, a.attnotnull, a.atthasdef, a.attstattarget), ',' ORDER BY a.attrelid, a.attnum))
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace = ANY ('{shop,backup}'::regnamespace[])
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace = ANY ('{shop,backup}'::regnamespace[]) AND NOT a.attisdropped
     UNION ALL SELECT 'functions', count(*) || md5(string_agg(concat(oid, proname, proacl, prosrc, proowner), ',' ORDER BY oid)) FROM pg_proc WHERE oid >= 16384
     UNION ALL SELECT 'types', count(*)::text FROM pg_type WHERE typnamespace <> ALL ('{pg_toast,attack}'::regnamespace[])
     UNION ALL SELECT 'schemas', string_agg(nspname || coalesce(nspacl::text, ''), ',' ORDER BY nspname) FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp'

@@ -107,6 +107,10 @@ async fn no_attack_of_the_corpus_gets_a_value_out_or_has_an_effect_or_answers_a_
                     failures.push((case.clone(), lane.setting(), failure));
                 }
             }
+            if let Some(last) = cases.last() {
+                let effects = lane.look_for_effects().await;
+                failures.extend(effects.into_iter().map(|e| (last.clone(), setting, e)));
+            }
             failures
         }
     });

@@ -8,17 +8,18 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::client::Received;
 
-/// The secrets of the world, as windows of bytes by their length.
+/// The secrets of the world, as parts of bytes by which they are known.
 pub(super) struct Secrets {
     /// The declared secrets, so that a guess in a case's own text isn't taken for a leak.
     plain: Vec<String>,
-    windows: HashMap<usize, HashMap<Vec<u8>, String>>,
+    /// The parts by their first four bytes, and the secret of each.
+    parts: HashMap<[u8; 4], Vec<(Vec<u8>, String)>>,
 }
 
 impl Secrets {
     /// Reads the declarations of the world; hashes of whole values are PostgreSQL's own.
     pub(super) async fn declared(world: &str, admin: &mut PgConnection) -> Self {
-        let mut secrets = Self { plain: Vec::new(), windows: HashMap::new() };
+        let mut secrets = Self { plain: Vec::new(), parts: HashMap::new() };
         for line in world.lines().filter_map(|line| line.strip_prefix("-- secret ")) {
             let (kind, value) = line.split_once(' ').expect("a kind and a value");
             match kind {
@@ -67,7 +68,7 @@ impl Secrets {
                 let encoded = STANDARD.encode(padded).trim_end_matches('=').to_owned();
                 // The first and last characters depend on what stands beside.
                 let inner = &encoded[shift * 2..encoded.len() - 2];
-                self.add_exactly(word, inner.as_bytes(), 7);
+                self.add_bytes(word, inner.as_bytes(), 7);
             }
         }
         for code in [|b: u8| u32::from(b), |b: u8| u32::from(b.to_ascii_uppercase())] {
@@ -110,17 +111,11 @@ impl Secrets {
     }
 
     fn add_bytes(&mut self, secret: &str, bytes: &[u8], window: usize) {
-        let window = window.min(bytes.len());
-        let windows = self.windows.entry(window).or_default();
-        for part in bytes.windows(window) {
-            windows.insert(part.to_ascii_lowercase(), secret.to_owned());
+        for part in bytes.windows(window.min(bytes.len())) {
+            let part = part.to_ascii_lowercase();
+            let key = *part.first_chunk().expect("a part of four bytes or more");
+            self.parts.entry(key).or_default().push((part, secret.to_owned()));
         }
-    }
-
-    /// Base64 is told apart by case, so a window of it is looked for in lower case
-    /// only where it is long enough.
-    fn add_exactly(&mut self, secret: &str, bytes: &[u8], window: usize) {
-        self.add_bytes(secret, bytes, window);
     }
 
     /// The secrets that these texts give away. A guess that the case's own text holds
@@ -133,13 +128,12 @@ impl Secrets {
         let own = plain(own_text);
         let mut found = HashSet::new();
         for heard in heard {
-            for (window, parts) in &self.windows {
-                for part in heard.windows(*window) {
-                    if let Some(secret) = parts.get(part) {
-                        let guessed = self.plain.contains(secret) && own.contains(&**secret);
-                        if !guessed {
-                            found.insert(secret.clone());
-                        }
+            for (at, key) in heard.windows(4).enumerate() {
+                let key = <[u8; 4]>::try_from(key).expect("four bytes");
+                for (part, secret) in self.parts.get(&key).into_iter().flatten() {
+                    let guessed = self.plain.contains(secret) && own.contains(&**secret);
+                    if heard[at..].starts_with(part) && !guessed {
+                        found.insert(secret.clone());
                     }
                 }
             }

@@ -73,7 +73,7 @@ CREATE TABLE customers (
     feeling       mood,
     nick          varchar(30) UNIQUE,
     words         tsvector,
-    password_hash text NOT NULL,
+    password_hash text NOT NULL DEFAULT '',
     country       char(2) NOT NULL,
     ssn_tag       text GENERATED ALWAYS AS ('S:' || ssn) STORED,
     created_at    timestamptz NOT NULL DEFAULT '2024-01-01 00:00Z',
@@ -133,6 +133,10 @@ CREATE FUNCTION note_email() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER S
     $$ BEGIN RAISE NOTICE 'customer is %', (SELECT email FROM customers WHERE id = 1);
        IF NEW.note = 'fail' THEN RAISE EXCEPTION 'no: %', (SELECT ssn FROM customers WHERE id = 1)
            USING DETAIL = (SELECT email FROM customers WHERE id = 2), HINT = (SELECT nick FROM customers WHERE id = 1); END IF;
+       IF NEW.note = 'names' THEN RAISE EXCEPTION 'no such thing: %', (SELECT ssn FROM customers WHERE id = 1)
+           USING ERRCODE = '42704', COLUMN = (SELECT email FROM customers WHERE id = 1), CONSTRAINT = (SELECT nick FROM customers WHERE id = 1),
+           DATATYPE = (SELECT notes FROM customers WHERE id = 1), TABLE = (SELECT ssn FROM customers WHERE id = 2), SCHEMA = (SELECT nick FROM customers WHERE id = 2); END IF;
+       IF NEW.note = 'query' THEN EXECUTE 'SELECT ' || (SELECT 'nosuch_' || nick FROM customers WHERE id = 1); END IF;
        IF NEW.note = 'cast' THEN NEW.id := (SELECT email FROM customers WHERE id = 1); END IF;
        RETURN NEW; END $$;
 CREATE PROCEDURE shout() LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE '%', (SELECT email FROM shop.customers WHERE id = 1); END $$;
