@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use pgate::wire::{self, ErrorFields};
+use pgate::wire::{
+    self, ErrorFields,
+    scram::{ChannelBinding, ClientFirst},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -22,6 +25,8 @@ pub(super) struct Door {
     pub(super) socket: PathBuf,
     pub(super) user: String,
     pub(super) database: String,
+    /// Only PostgreSQL itself asks for one.
+    pub(super) password: Option<String>,
 }
 
 /// Messages as they came.
@@ -32,6 +37,10 @@ pub(super) struct Received {
 }
 
 impl Received {
+    pub(super) fn messages(&self) -> &[Vec<u8>] {
+        &self.messages
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -190,8 +199,31 @@ impl Client {
         parameters.extend(more.clone());
         let startup = wire::startup_message(&parameters).expect("a start-up");
         self.send(&startup).await;
+        if let Some(password) = self.door.password.clone() {
+            self.authenticate(&password).await;
+        }
         self.until_ready().await;
         self.greeting = self.greeting.max(1);
+    }
+
+    /// SCRAM, as PostgreSQL wants it.
+    async fn authenticate(&mut self, password: &str) {
+        let first = ClientFirst::new("", "attacks-and-ordinary-work", ChannelBinding::Unsupported);
+        let mut out = bytes::BytesMut::new();
+        self.message(PATIENCE).await;
+        wire::sasl_initial_response(first.mechanism(), first.message().as_bytes(), &mut out);
+        self.send(&out).await;
+        self.message(PATIENCE).await;
+        let challenge = self.received.messages.last().expect("a challenge");
+        let Ok(wire::Authentication::SaslContinue(challenge)) =
+            wire::parse_authentication(challenge)
+        else {
+            panic!("no challenge: {}", self.received.shown());
+        };
+        let (_, answer) = first.answer(&challenge, password).expect("a challenge");
+        out.clear();
+        wire::password_response(answer.as_bytes(), &mut out);
+        self.send(&out).await;
     }
 
     async fn send(&mut self, bytes: &[u8]) {

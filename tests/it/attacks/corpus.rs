@@ -24,6 +24,8 @@ pub(super) struct Case {
     pub(super) role: Option<String>,
     /// Why what comes out can't be helped by pgate; the documentation says so too.
     pub(super) known: Option<String>,
+    /// What is special about an ordinary statement.
+    marks: Vec<String>,
     lines: Vec<String>,
 }
 
@@ -83,6 +85,18 @@ impl Step {
 }
 
 impl Case {
+    /// A case of one query.
+    pub(super) fn of_query(family: &str, name: &str, sql: String) -> Self {
+        let mut case = head_of(family, name);
+        case.lines.push(sql);
+        case
+    }
+
+    /// Whether it carries this mark.
+    pub(super) fn has(&self, mark: &str) -> bool {
+        self.marks.iter().any(|carried| carried == mark)
+    }
+
     /// Whether the database is changed by its administrator meanwhile.
     pub(super) fn has_an_administrator(&self) -> bool {
         self.lines.iter().any(|line| line.starts_with("> admin "))
@@ -149,6 +163,7 @@ fn head_of(family: &str, head: &str) -> Case {
         expected: Expected::Anything,
         role: None,
         known: None,
+        marks: Vec::new(),
         lines: Vec::new(),
     };
     for flag in parts {
@@ -156,6 +171,9 @@ fn head_of(family: &str, head: &str) -> Case {
             None if flag == "refused" => case.expected = Expected::Refused,
             None if flag == "masked" => case.expected = Expected::Masked,
             None if flag == "readonly" || flag == "writer" => case.role = Some(flag.to_owned()),
+            None if ["catalog", "shape", "privileges", "error"].contains(&flag.trim()) => {
+                case.marks.push(flag.trim().to_owned());
+            }
             Some(("known", why)) => case.known = Some(why.to_owned()),
             _ => panic!("an unknown flag of {head}: {flag}"),
         }

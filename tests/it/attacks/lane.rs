@@ -31,6 +31,10 @@ impl Setting {
         format!("{}-{}", self.credential, self.role)
     }
 
+    fn policy_role(self) -> String {
+        format!("masked-{}", self.role)
+    }
+
     pub(super) fn database(self) -> String {
         format!("attack_{}_{}", self.credential, self.role)
     }
@@ -82,7 +86,7 @@ impl<'a> Lane<'a> {
     ) -> Lane<'a> {
         let mut admin = stage.cluster().connect(&setting.database()).await.unwrap();
         sqlx::raw_sql("SET lock_timeout = '10s'").execute(&mut admin).await.unwrap();
-        let (process, door) = connect(stage, setting);
+        let (process, door) = connect(stage, &setting.target(), &setting.policy_role());
         let (prints, shared, quiet) = (BTreeMap::new(), None, Vec::new());
         let mut lane =
             Self { stage, secrets, setting, admin, process, door, prints, shared, quiet };
@@ -127,7 +131,8 @@ impl<'a> Lane<'a> {
                 failures.push(Failure::Answer(format!("the session ended: {shown}")));
             }
             self.shared = None;
-            (self.process, self.door) = connect(self.stage, self.setting);
+            (self.process, self.door) =
+                connect(self.stage, &self.setting.target(), &self.setting.policy_role());
         }
         failures
     }
@@ -273,9 +278,8 @@ impl Drop for Lane<'_> {
 }
 
 /// A session of the real `pgate connect`.
-fn connect(stage: &Stage, setting: Setting) -> (Child, Door) {
-    let (target, role) = (setting.target(), format!("masked-{}", setting.role));
-    let arguments = ["connect", &target, "--role", &role, "--reason", "attacks"];
+pub(super) fn connect(stage: &Stage, target: &str, role: &str) -> (Child, Door) {
+    let arguments = ["connect", target, "--role", role, "--reason", "attacks"];
     let mut process = harness::pgate(stage, "ana", &arguments)
         .args(["--output", "json"])
         .stdin(Stdio::null())
@@ -289,5 +293,5 @@ fn connect(stage: &Stage, setting: Setting) -> (Child, Door) {
         .expect("a session");
     let text = |key: &str| ready[key].as_str().unwrap().to_owned();
     let socket = std::path::Path::new(&text("socket")).join(format!(".s.PGSQL.{}", ready["port"]));
-    (process, Door { socket, user: text("user"), database: text("database") })
+    (process, Door { socket, user: text("user"), database: text("database"), password: None })
 }

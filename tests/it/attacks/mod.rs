@@ -7,6 +7,7 @@
 mod client;
 mod corpus;
 mod lane;
+mod ordinary;
 mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use pgate::demo::stage::{self, Stage};
 use secrecy::ExposeSecret as _;
+use tokio::sync::OnceCell;
 
 use self::{
     corpus::Case,
@@ -55,25 +57,13 @@ async fn stage_with_worlds() -> Stage {
         let (target, database) = (setting.target(), setting.database());
         let make = format!("CREATE DATABASE {database} TEMPLATE attack_world");
         cluster.execute("postgres", &make).await.unwrap();
-        let admin = cluster.admin_url_of(&database);
-        let url = url::Url::parse(admin.expose_secret()).unwrap();
-        let credential = if setting.credential == "owned" {
-            std::fs::write(folder.join("password"), url.password().unwrap()).unwrap();
-            format!(
-                "kind = \"static\", user = \"{}\", password = \"file:password\"",
-                url.username()
-            )
-        } else {
-            std::fs::write(folder.join(&target), admin.expose_secret()).unwrap();
-            format!("kind = \"ephemeral\", admin_url = \"file:{target}\"")
-        };
-        targets += &format!(
-            "[target.{target}]\nurl = \"postgres://127.0.0.1:{}/{database}?sslmode=disable\"\n\
-             credential = {{ {credential} }}\n\n",
-            cluster.port()
-        );
+        targets += &target_of(&stage, &target, &database);
     }
-    std::fs::write(folder.join("attacks.toml"), targets + POLICY).unwrap();
+    ordinary::store_masks(&stage).await;
+    for (target, database) in [("shop-owned", "shop"), ("shop-least", "shop")] {
+        targets += &target_of(&stage, target, database);
+    }
+    std::fs::write(folder.join("attacks.toml"), targets + POLICY + &ordinary::policy()).unwrap();
     for _ in 0..200 {
         if harness::run(&stage, "ana", &["targets"]).stdout.contains("least-writer") {
             return stage;
@@ -83,18 +73,53 @@ async fn stage_with_worlds() -> Stage {
     panic!("the policy was not taken: {}", stage.server_log());
 }
 
+/// A target of this database, whose name says by which credential.
+fn target_of(stage: &Stage, target: &str, database: &str) -> String {
+    let (cluster, folder) = (stage.cluster(), stage.server_folder().join("policy"));
+    let admin = cluster.admin_url_of(database);
+    let url = url::Url::parse(admin.expose_secret()).unwrap();
+    let credential = if target.contains("owned") {
+        std::fs::write(folder.join("password"), url.password().unwrap()).unwrap();
+        format!("kind = \"static\", user = \"{}\", password = \"file:password\"", url.username())
+    } else {
+        std::fs::write(folder.join(target), admin.expose_secret()).unwrap();
+        format!("kind = \"ephemeral\", admin_url = \"file:{target}\"")
+    };
+    format!(
+        "[target.{target}]\nurl = \"postgres://127.0.0.1:{}/{database}?sslmode=disable\"\n\
+         credential = {{ {credential} }}\n\n",
+        cluster.port()
+    )
+}
+
+/// The stage of both tests; it goes with the process.
+async fn stage() -> &'static Stage {
+    static STAGE: OnceCell<Stage> = OnceCell::const_new();
+    STAGE.get_or_init(stage_with_worlds).await
+}
+
+#[tokio::test]
+async fn ordinary_work_gives_exactly_what_postgresql_gives_but_for_masked_cells() {
+    let (cases, broken) = ordinary::broken(stage().await).await;
+    for broken in &broken {
+        println!("broken: {broken}");
+    }
+    println!("ordinary statements: {cases}, under two credentials; {} broken", broken.len());
+    assert!(cases >= 200 && broken.is_empty(), "{} are broken; see above", broken.len());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_attack_of_the_corpus_gets_a_value_out_or_has_an_effect_or_answers_a_guess() {
     let only = std::env::var("PGATE_ATTACK").ok();
     let cases = corpus();
     let names = cases.iter().map(|case| (&case.family, &case.name)).collect::<BTreeSet<_>>();
     assert_eq!(names.len(), cases.len(), "every case has a name of its own in its family");
-    let stage = stage_with_worlds().await;
+    let stage = stage().await;
     let mut admin = stage.cluster().connect("attack_world").await.unwrap();
     let secrets = Secrets::declared(WORLD, &mut admin).await;
 
     let lanes = SETTINGS.map(|setting| {
-        let (stage, secrets, cases, only) = (&stage, &secrets, &cases, &only);
+        let (secrets, cases, only) = (&secrets, &cases, &only);
         async move {
             let mut lane = Lane::start(stage, secrets, setting).await;
             let mut failures = Vec::new();
