@@ -25,7 +25,7 @@ use super::{
     drift::Drift,
     estimate::Bound,
     lookups::{Exceeded, LookupBudget},
-    ruling::{Decided, Ruling, builtin},
+    ruling::{Decided, Ruling, SYNTAX, builtin},
     spool::{Spool, SpoolError},
 };
 use crate::{
@@ -479,6 +479,16 @@ fn text(rewritten: Option<&Rewritten>) -> Option<&str> {
 
 impl Refusal {
     fn of(statement: u64, denied: &Denied) -> Self {
+        if denied.rule == builtin(SYNTAX) {
+            // A slip of the pen, told as PostgreSQL tells it.
+            return Self {
+                statement,
+                sqlstate: "42601",
+                message: denied.reason.clone(),
+                detail: String::new(),
+                hint: denied.hint.clone(),
+            };
+        }
         Self {
             statement,
             sqlstate: "42501",

@@ -150,6 +150,13 @@ impl Ruling {
     fn decide_afresh(&self, text: &str, now: Timestamp) -> Decided {
         let statements = match sql::analyse(text, &self.catalog) {
             Ok(statements) => statements,
+            Err(sql::AnalysisError::Syntax(message)) => {
+                return Decided::refused(Denied {
+                    rule: builtin(SYNTAX),
+                    reason: message,
+                    hint: "pgate reads statements by PostgreSQL 18's grammar.".into(),
+                });
+            }
             Err(error) => {
                 return Decided::refused(Denied {
                     rule: builtin("unreadable"),
@@ -317,6 +324,9 @@ impl Decided {
 fn nothing() -> Denied {
     Denied { rule: builtin("nothing"), reason: String::new(), hint: String::new() }
 }
+
+/// The rule that refuses what isn't PostgreSQL's grammar.
+pub(super) const SYNTAX: &str = "syntax";
 
 /// One of pgate's own rules.
 pub(super) fn builtin(name: &str) -> RuleRef {

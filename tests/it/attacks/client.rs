@@ -238,7 +238,7 @@ impl Client {
     async fn until_ready(&mut self) {
         loop {
             match self.message(PATIENCE).await {
-                Some(tag) if matches!(tag, b'Z' | b'G' | b'W') => return,
+                Some(b'Z' | b'G' | b'W') => return,
                 Some(_) => {}
                 None => return,
             }

@@ -216,8 +216,8 @@ impl<'a> Lane<'a> {
     fn judged(&self, case: &Case, heard: &Heard) -> Option<Failure> {
         let errors = heard.received.errors();
         let refused = errors.iter().any(|(code, message)| {
-            // pgate says itself that it knows no such statement or portal.
-            ["26000", "34000"].contains(&&**code)
+            // pgate says itself what it can't read, and that it knows no such statement or portal.
+            ["26000", "34000", "42601"].contains(&&**code)
                 || message.contains("pgate")
                     && ["42501", "22023", "28000", "3D000"].contains(&&**code)
         });

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use pgate::demo::stage::{self, Stage};
 use secrecy::ExposeSecret as _;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use tokio::sync::OnceCell;
 
 use self::{
@@ -117,6 +118,7 @@ async fn no_attack_of_the_corpus_gets_a_value_out_or_has_an_effect_or_answers_a_
     let stage = stage().await;
     let mut admin = stage.cluster().connect("attack_world").await.unwrap();
     let secrets = Secrets::declared(WORLD, &mut admin).await;
+    the_search_finds_what_is_in_sight(&secrets, &mut admin).await;
 
     let lanes = SETTINGS.map(|setting| {
         let (secrets, cases, only) = (&secrets, &cases, &only);
@@ -143,6 +145,35 @@ async fn no_attack_of_the_corpus_gets_a_value_out_or_has_an_effect_or_answers_a_
     report(&cases, &failures);
     let unknown = failures.iter().filter(|(case, ..)| case.known.is_none()).count();
     assert_eq!(unknown, 0, "{unknown} failures; see above");
+}
+
+/// The search itself is tried on what PostgreSQL gives without pgate.
+async fn the_search_finds_what_is_in_sight(secrets: &Secrets, admin: &mut PgConnection) {
+    let shown = [
+        "email",
+        "reverse(email)",
+        "upper(email)",
+        "substr(email, 3, 6)",
+        "encode(email::bytea, 'hex')",
+        "encode(('?' || email)::bytea, 'base64')",
+        "md5(email)",
+        "translate(email, 'abcdefghijklmnopqrstuvwxyz', 'nopqrstuvwxyzabcdefghijklm')",
+        "(SELECT string_agg(ascii(c)::text, '') FROM string_to_table(email, NULL) c)",
+        "birth_date::text",
+        "income::text",
+        "points::text",
+        "to_hex(points)",
+        "host(last_ip)",
+        "api_token::text",
+        "array_to_string(phones, '')",
+        "home::text",
+    ];
+    for expression in shown {
+        let sql = format!("SELECT {expression} FROM shop.customers WHERE id = 1");
+        let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut *admin).await.unwrap();
+        let text = row.get::<String, _>(0).to_ascii_lowercase();
+        assert!(!secrets.among([text.as_bytes()], "").is_empty(), "{expression}: {text}");
+    }
 }
 
 /// Prints what was found, each case once.
