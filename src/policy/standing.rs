@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::{Condition, Role, Rule};
+use super::{Condition, Pattern, Role, Rule};
 use crate::sql::{Action, Catalog, Relation};
 
 /// What an action is done to.
@@ -145,9 +145,11 @@ impl Role {
     ) -> Option<(&'r Rule, &'c Relation)> {
         let names = [relation.schema.as_str(), relation.name.as_str()];
         let object = Object::Relation(names[0], names[1]);
-        if let Standing::Allowed(rule) = self.standing(action, object, false)
-            && rule.on.iter().any(|pattern| pattern.is_exact() && pattern.matches(&names))
-        {
+        let by_name = |rule: &Rule| {
+            let names_it = |pattern: &Pattern| pattern.is_exact() && pattern.matches(&names);
+            rule.speaks_of(action, object) && rule.on.iter().any(names_it)
+        };
+        if self.allow.iter().any(by_name) {
             return None;
         }
         catalog.beneath(relation).into_iter().find_map(|beneath| {
