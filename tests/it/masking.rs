@@ -387,3 +387,89 @@ async fn with_the_password_a_lookup_tells_places_and_no_values_and_takes_its_tim
     assert!(!others);
     session.close().await;
 }
+
+const NOTES: &str = r#"
+CREATE TABLE notes (id bigint PRIMARY KEY, note text, doc jsonb, words text[], n numeric);
+INSERT INTO notes VALUES
+    (1, 'write to raw.person@example.com', '{"card": "4111 1111 1111 1111", "n": 4111111111111111}',
+        ARRAY['x', 'raw.other@example.com', NULL], 4111111111111111),
+    (2, 'nothing here', '{}', '{}', 5),
+    (4111111111111111, NULL, '["DE89370400440532013000"]', NULL, NULL);
+CREATE TYPE pair AS (a int, b text);
+"#;
+
+const DETECTOR: &str = r#"
+allow = [{ actions = ["select"], on = ["public.*"] }]
+detect = ["email", "card", "iban"]
+limits = { rows = 5 }
+"#;
+
+/// What stands raw in the notes, and must never reach a client as it is.
+const RAW: [&str; 4] = ["raw.person@", "raw.other@", "4111 1111", "DE8937040044"];
+
+#[tokio::test]
+async fn what_nobody_classified_is_masked_in_rows_in_both_protocols_and_told_in_the_log() {
+    let session = Masked::start(NOTES, DETECTOR).await;
+    let cases = [
+        ("SELECT note FROM notes WHERE id = 1", "write to r***@example.com\n"),
+        (
+            "SELECT id, n FROM notes WHERE id > 5 OR n > 6 ORDER BY 1",
+            "1|4111111111111111\n4111111111111111|\n",
+        ),
+        ("SELECT doc->>'card', doc->'n' FROM notes WHERE id = 1", "**** **** **** 1111|0\n"),
+        ("SELECT words FROM notes WHERE id = 1", "{x,r***@example.com,NULL}\n"),
+        ("SELECT array_agg(doc) FROM notes WHERE id > 5", r#"{"[\"******************3000\"]"}"#),
+        ("SELECT row(1, note) FROM notes WHERE id = 1", "(1,\"write to r***@example.com\")\n"),
+        (
+            "SELECT row(1, note)::pair FROM notes WHERE id = 1",
+            "(1,\"write to r***@example.com\")\n",
+        ),
+        (
+            "COPY (SELECT id, note FROM notes ORDER BY id) TO STDOUT",
+            "1\twrite to r***@example.com\n2\tnothing here\n************1111\t\\N\n",
+        ),
+        ("COPY notes (note) TO STDOUT (FORMAT csv)", "write to r***@example.com\nnothing here\n\n"),
+        (
+            "BEGIN; DECLARE k CURSOR FOR SELECT note FROM notes; FETCH 1 FROM k; COMMIT",
+            "write to r***@example.com\n",
+        ),
+        (
+            "PREPARE p AS SELECT note FROM notes WHERE id = $1; EXECUTE p(1)",
+            "write to r***@example.com\n",
+        ),
+        ("SELECT note FROM notes, generate_series(1, 9) WHERE id = 1", "more than 5 rows"),
+    ];
+    for (sql, expected) in cases {
+        let told = session.psql(&format!("{sql};\n")).await;
+        assert!(told.contains(expected.trim_end()), "{sql}\n{told}");
+        assert!(!RAW.iter().any(|raw| told.contains(raw)), "{sql}\n{told}");
+    }
+    let binary = session.psql("COPY notes (id, note) TO STDOUT (FORMAT binary);\n").await;
+    assert!(binary.contains("write to r***@example.com"), "{binary:?}");
+
+    // The driver prepares once and asks again without a new description, all in binary.
+    let mut driver = session.driver().await;
+    for _ in 0..3 {
+        let sql = "SELECT id, note, doc, words, n FROM notes WHERE id = $1";
+        let row = sqlx::query(sql).bind(1_i64).fetch_one(&mut driver).await.unwrap();
+        assert_eq!(row.get::<i64, _>(0), 1);
+        assert_eq!(row.get::<&str, _>(1), "write to r***@example.com");
+        let doc = row.get::<serde_json::Value, _>(2);
+        assert_eq!(doc, serde_json::json!({"card": "**** **** **** 1111", "n": 0}));
+        let words = row.get::<Vec<Option<String>>, _>(3);
+        assert_eq!(words, [Some("x".into()), Some("r***@example.com".into()), None]);
+    }
+    let big = sqlx::query("SELECT id FROM notes WHERE id > $1").bind(5_i64);
+    assert_eq!(big.fetch_one(&mut driver).await.unwrap().get::<i64, _>(0), 4_111_111_111_111_111);
+    drop(driver);
+
+    let log = session.log();
+    let alerts = log.iter().filter(|line| line["type"] == "alert").collect::<Vec<_>>();
+    let told =
+        |what: &str| alerts.iter().any(|alert| alert["message"].as_str().unwrap().contains(what));
+    assert!(told("1 values in the column note look like email"), "{alerts:#?}");
+    assert!(told("2 values in the column doc look like card"), "{alerts:#?}");
+    assert!(told("in the data of COPY look like email"), "{alerts:#?}");
+    assert!(!RAW.iter().any(|raw| told(raw)), "{alerts:#?}");
+    session.close().await;
+}
