@@ -30,7 +30,7 @@ enum Form {
     Array,
     /// In binary: fields with their types.
     Record,
-    /// It may be text, and is looked into where it is UTF-8.
+    /// It may be text, and is looked into where it is UTF-8; or else a record or an array.
     Unknown,
     /// Nothing that is looked into.
     Opaque,
@@ -163,8 +163,12 @@ impl Detection {
             Form::Opaque => None,
             Form::Text | Form::Json => self.text(value, form == Form::Json, column, detected),
             Form::Unknown => {
-                let text = std::str::from_utf8(value).is_ok() && !value.contains(&0);
-                text.then(|| self.text(value, false, column, detected)).flatten()
+                if std::str::from_utf8(value).is_ok() && !value.contains(&0) {
+                    return self.text(value, false, column, detected);
+                }
+                [Form::Record, Form::Array]
+                    .into_iter()
+                    .find_map(|form| self.value(value, form, column, detected, depth))
             }
             Form::Jsonb => {
                 let (version, json) = value.split_first()?;
@@ -252,7 +256,7 @@ impl Detection {
         let count = fields.u32()?;
         let mut new = count.to_be_bytes().to_vec();
         let mut changed = false;
-        while !fields.rest().is_empty() {
+        for _ in 0..count {
             let type_oid = fields.u32()?;
             new.extend_from_slice(&type_oid.to_be_bytes());
             let value = fields.value()?;
@@ -261,6 +265,7 @@ impl Detection {
             changed |= masked.is_some();
             field(masked.as_deref().or(value), &mut new)?;
         }
+        fields.end()?;
         Ok((new, changed))
     }
 }
@@ -376,6 +381,19 @@ mod tests {
                     .to_vec(),
                 b"\0\0\0\x02\0\0\0\x14\0\0\0\x08\0\0\0\0\0\0\0\x01\0\0\0\x19\0\0\0\x09a***@b.cd"
                     .to_vec(),
+            ),
+            // A composite type of the database's own, an array of such.
+            (
+                20_000,
+                true,
+                b"\0\0\0\x01\0\0\0\x19\0\0\0\x06a@b.cd".to_vec(),
+                b"\0\0\0\x01\0\0\0\x19\0\0\0\x09a***@b.cd".to_vec(),
+            ),
+            (
+                20_001,
+                true,
+                array(20_000, &[Some(b"a@b.cd"), None]),
+                array(20_000, &[Some(b"a***@b.cd"), None]),
             ),
             // An extension's type (citext), and one that isn't text.
             (20_000, true, b"a@b.cd".to_vec(), b"a***@b.cd".to_vec()),
