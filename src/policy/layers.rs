@@ -190,6 +190,10 @@ impl Grounds {
             };
             add("predicates", None, says.to_owned(), proxy());
         }
+        for (at, detector) in role.detect.iter().enumerate() {
+            let says = format!("what looks like {} is masked in results", detector.name());
+            add(&format!("detect[{at}]"), None, says, proxy());
+        }
         for (at, column) in role.lookup.iter().enumerate() {
             let note = "a direct connection can look values up too, up to 100 a second";
             let says = format!("values of {column} may be looked up");

@@ -224,6 +224,19 @@ pub enum Detector {
     Ssn,
 }
 
+impl Detector {
+    /// What a policy file calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Detector::Email => "email",
+            Detector::Card => "card",
+            Detector::Iban => "iban",
+            Detector::Phone => "phone",
+            Detector::Ssn => "ssn",
+        }
+    }
+}
+
 /// The limits of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

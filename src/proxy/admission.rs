@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     journal::{ConnectionStart, Parameter, Protocol, Record, StatementRecord},
+    mask::Detection,
     policy::{Allowed, Denied, Pace, Role, RuleRef, Verdict},
     sql::{AttributeNumber, CursorUse, Oid},
 };
@@ -104,6 +105,7 @@ pub struct Permit {
     cursors: Arc<[CursorUse]>,
     runs: Arc<[String]>,
     masked_columns: Arc<HashSet<(Oid, AttributeNumber)>>,
+    detection: Option<Arc<Detection>>,
 }
 
 impl Permit {
@@ -149,6 +151,11 @@ impl Permit {
         &self.forget
     }
 
+    /// What its rows are looked through for.
+    pub fn detection(&self) -> Option<&Arc<Detection>> {
+        self.detection.as_ref()
+    }
+
     /// A permit for tests of the machine and of the engine.
     #[cfg(test)]
     pub(crate) fn for_test(
@@ -175,7 +182,14 @@ impl Permit {
             cursors: Arc::from([]),
             runs: Arc::from([]),
             masked_columns: Arc::new(masked_columns),
+            detection: None,
         }
+    }
+
+    /// The same permit for rows that are looked through.
+    #[cfg(test)]
+    pub(crate) fn detecting(self, detection: Detection) -> Self {
+        Self { detection: Some(Arc::new(detection)), ..self }
     }
 
     /// The masked columns as the role compiles now: none may show up in a
@@ -248,6 +262,7 @@ pub struct Admission {
     lookups: Mutex<LookupBudget>,
     pace: Option<Mutex<Pace>>,
     began: Instant,
+    detection: Option<Arc<Detection>>,
     failed: watch::Sender<Option<String>>,
 }
 
@@ -261,6 +276,7 @@ impl Admission {
         });
         let lookups = Mutex::new(LookupBudget::new(role.limits.lookups));
         let pace = role.limits.statements_per_minute.map(|limit| Mutex::new(Pace::new(limit)));
+        let detection = Detection::new(&role.detect).map(Arc::new);
         Self {
             pace,
             began: Instant::now(),
@@ -272,6 +288,7 @@ impl Admission {
             connections: AtomicU32::new(0),
             room,
             lookups,
+            detection,
             failed: watch::Sender::new(None),
         }
     }
@@ -458,6 +475,7 @@ impl Admission {
             cursors: decided.cursors.as_slice().into(),
             runs: decided.runs.as_slice().into(),
             masked_columns: ruling.masked().clone(),
+            detection: self.detection.clone(),
         }
     }
 

@@ -75,6 +75,9 @@ pub struct Bind<'a> {
     pub statement: &'a str,
     /// The values.
     pub values: Vec<BoundValue<'a>>,
+    /// Whether the result's columns are wanted in binary: one for each, or one for all, or
+    /// none for text.
+    pub binary_results: Vec<bool>,
 }
 
 /// Reads a whole Bind.
@@ -97,11 +100,12 @@ pub fn parse_bind(message: &[u8]) -> Result<Bind<'_>, WireError> {
         values
             .push(BoundValue { binary: format.copied().unwrap_or(false), value: fields.value()? });
     }
+    let mut binary_results = Vec::new();
     for _ in 0..fields.count()? {
-        fields.i16()?;
+        binary_results.push(fields.i16()? != 0);
     }
     fields.end()?;
-    Ok(Bind { portal, statement, values })
+    Ok(Bind { portal, statement, values, binary_results })
 }
 
 /// What a Describe or a Close speaks of.
@@ -283,7 +287,9 @@ mod tests {
                         BoundValue { binary: true, value: Some(b"x") },
                         BoundValue { binary: true, value: None },
                     ];
-                    parse_bind(m) == Ok(Bind { portal: "p", statement: "s", values })
+                    let binary_results = vec![false];
+                    parse_bind(m)
+                        == Ok(Bind { portal: "p", statement: "s", values, binary_results })
                 },
             ),
             ("Describe", framed(b'D', b"Ss\0"), |m| parse_target(m) == Ok(Target::Statement("s"))),

@@ -112,7 +112,7 @@ pub(super) fn read(name: &str, section: &Section<'_>) -> Role {
         owner: owner(section),
         record: record(section),
         audit: audit(section),
-        detect: later(section, "detect", detectors),
+        detect: section.get("detect").map(|entry| detectors(&entry)).unwrap_or_default(),
         search_path: section
             .get("search_path")
             .map(|entry| search_path(&entry))
@@ -120,17 +120,8 @@ pub(super) fn read(name: &str, section: &Section<'_>) -> Role {
     }
 }
 
-/// A list that the language has and this version doesn't enforce: it is read, so
-/// that its own problems are told too, and refused unless it is empty.
-fn later<T>(section: &Section<'_>, key: &str, read: impl Fn(&Entry<'_>) -> Vec<T>) -> Vec<T> {
-    let Some(entry) = section.get(key) else { return Vec::new() };
-    let values = read(&entry);
-    if !values.is_empty() {
-        not_yet(&entry);
-    }
-    values
-}
-
+/// Something that the language has and this version doesn't enforce: it is read, so
+/// that its own problems are told too, and refused.
 fn not_yet(entry: &Entry<'_>) {
     entry.problem(
         format!(

@@ -1,7 +1,10 @@
 //! What the client sends: framed, put to admission where it runs something, queued
 //! as expected responses, and forwarded.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
@@ -112,7 +115,11 @@ impl Session {
             (Held::Execute { message, portal }, Admitted::Forward(permit)) => {
                 self.to_server.extend_from_slice(&message);
                 let counted = permit.allowance().written.is_some();
-                let run = Run::new(Arc::new(permit), Some(portal), now);
+                let executes = self.portals.meaning(&portal, self.client.part);
+                let mut run = Run::new(Arc::new(permit), Some(portal), now);
+                if let Meaning::Known(portal) = executes {
+                    run = run.of_portal(portal);
+                }
                 self.pending.push(Expected::Execute(run));
                 if counted {
                     self.await_count();
@@ -161,14 +168,17 @@ impl Session {
             Ok(parse) => message.slice_ref(parse.types),
             Err(error) => return self.violation(&error.to_string()),
         };
-        let prepared = Arc::new(Prepared { sql, types, permit: Arc::new(permit) });
+        let looks = permit.detection().is_some();
+        let columns = OnceLock::new();
+        let prepared = Arc::new(Prepared { sql, types, permit: Arc::new(permit), columns });
         let part = self.client.part;
         self.statements.request(Arc::clone(&name), part, Some(Arc::clone(&prepared)));
-        if self.config.masks {
+        if self.config.masks || looks {
             // Clients may skip Describe, and the tripwire must see every result's columns.
+            let described = Arc::clone(&prepared);
             self.pending.push(Expected::Parse { name: Arc::clone(&name), prepared });
             wire::describe_statement(&name, &mut self.to_server);
-            self.pending.push(Expected::OwnDescribe(Describe::Parameters));
+            self.pending.push(Expected::OwnDescribe(Describe::Parameters, described));
         } else {
             self.pending.push(Expected::Parse { name, prepared });
         }
@@ -340,8 +350,9 @@ impl Session {
             Meaning::Known(prepared) => {
                 let parameters = bind.values.iter().map(logged).collect();
                 let bind_message = prepared.permit.decided_when_run().then(|| message.clone());
-                let portal = Arc::new(Portal { prepared, parameters, bind: bind_message });
                 let name: Arc<str> = bind.portal.into();
+                let binary = bind.binary_results;
+                let portal = Arc::new(Portal { prepared, parameters, bind: bind_message, binary });
                 self.check_names();
                 self.portals.request(Arc::clone(&name), part, Some(Arc::clone(&portal)));
                 self.forward(&message, Expected::Bind { name, portal });

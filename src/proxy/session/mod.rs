@@ -12,6 +12,7 @@
 
 mod client_side;
 mod counting;
+mod detection;
 mod hygiene;
 mod names;
 mod pending;

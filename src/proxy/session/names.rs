@@ -6,11 +6,14 @@
 //! it is exact, or else an error has made the server skip to that Sync. What an
 //! earlier, unfinished part has touched is unsettled until that part's end.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
-use crate::{journal::Parameter, proxy::admission::Permit};
+use crate::{journal::Parameter, mask::Column, proxy::admission::Permit};
 
 /// A prepared statement.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(super) struct Prepared {
     pub(super) types: Bytes,
     /// What its Parse was permitted.
     pub(super) permit: Arc<Permit>,
+    /// The columns of its result, once the server has described it.
+    pub(super) columns: OnceLock<Arc<[Column]>>,
 }
 
 /// A portal.
@@ -32,6 +37,22 @@ pub(super) struct Portal {
     pub(super) parameters: Arc<[Parameter]>,
     /// Its Bind, where its rows may have to be foreseen.
     pub(super) bind: Option<Bytes>,
+    /// Which of its columns come in binary: see [`wire::Bind`](crate::wire::Bind).
+    pub(super) binary: Vec<bool>,
+}
+
+impl Portal {
+    /// The columns of its result in the formats of its Bind; none where the server
+    /// hasn't described it.
+    pub(super) fn columns(&self) -> Arc<[Column]> {
+        let described = self.prepared.columns.get().map(Arc::as_ref).unwrap_or_default();
+        let columns = described.iter().enumerate().map(|(at, column)| {
+            let format =
+                if self.binary.len() > 1 { self.binary.get(at) } else { self.binary.first() };
+            Column { binary: format.copied().unwrap_or(false), ..column.clone() }
+        });
+        columns.collect()
+    }
 }
 
 /// A name's meaning.

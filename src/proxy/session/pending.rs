@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     journal::Completion,
+    mask::{Column, Detected},
     proxy::admission::{Permit, Refusal},
 };
 
@@ -38,6 +39,14 @@ pub(super) struct Run {
     pub(super) sqlstate: Option<String>,
     pub(super) left: Left,
     pub(super) copy: Copy,
+    /// Whether COPY sends its data in binary.
+    pub(super) copy_binary: bool,
+    /// The columns of its rows, as far as they are known.
+    pub(super) columns: Option<Arc<[Column]>>,
+    /// What was found in its rows.
+    pub(super) detected: Detected,
+    /// What is executed; none for a Query.
+    executes: Option<Arc<Portal>>,
 }
 
 impl Run {
@@ -52,7 +61,26 @@ impl Run {
             sqlstate: None,
             left: Left::Unasked,
             copy: Copy::No,
+            copy_binary: false,
+            columns: None,
+            detected: Detected::new(),
+            executes: None,
         }
+    }
+
+    /// The run of this portal.
+    pub(super) fn of_portal(self, portal: Arc<Portal>) -> Self {
+        Self { executes: Some(portal), ..self }
+    }
+
+    /// The columns of its rows; none where they aren't known.
+    pub(super) fn columns(&mut self) -> Arc<[Column]> {
+        let executes = &self.executes;
+        let known = self.columns.get_or_insert_with(|| match executes {
+            Some(portal) => portal.columns(),
+            None => Arc::default(),
+        });
+        Arc::clone(known)
     }
 
     pub(super) fn add_tag(&mut self, tag: &str) {
@@ -109,7 +137,7 @@ pub(super) enum Expected {
     },
     Describe(Describe),
     /// The machine's own, behind a Parse: the client sees none of its answers.
-    OwnDescribe(Describe),
+    OwnDescribe(Describe, Arc<Prepared>),
     /// The machine's own, ahead of a write that came as a Query and whose rows are
     /// counted: the client sees none of their answers.
     OwnParse(Arc<Permit>),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::{
-    Phase, Session, hygiene,
+    Phase, Session, detection, hygiene,
     hygiene::Sight,
     pending::{Copy, Describe, Expected, Place, Run},
     returned::Left,
@@ -43,6 +43,11 @@ impl ServerSide {
         !matches!(self.streaming, Some((_, true)))
     }
 
+    /// Whether the row that has just been counted is to be forwarded; it is whole.
+    pub(super) fn row_forwarded(&mut self) -> bool {
+        matches!(self.streaming.take(), Some((_, true)))
+    }
+
     /// The SQLSTATE that the server has ended the connection with.
     pub(super) fn last_words(&self) -> Option<String> {
         self.last_words.clone()
@@ -77,14 +82,14 @@ impl Session {
         }
         if self.server.partial.is_empty() {
             return match wire::header(bytes)? {
-                Some(header) if is_row(header.tag) => self.row(header),
+                Some(header) if is_row(header.tag) && !self.looks_into_rows() => self.row(header),
                 Some(header) if header.length <= bytes.len() => {
                     let (message, rest) = bytes.split_at(header.length);
                     *bytes = rest;
                     self.server_message(header.tag, message, now)
                 }
                 header => {
-                    check_length(header)?;
+                    self.check_length(header)?;
                     self.server.partial.extend_from_slice(bytes);
                     *bytes = &[];
                     Ok(())
@@ -98,7 +103,7 @@ impl Session {
         self.server.partial.extend_from_slice(more);
         *bytes = rest;
         let Some(header) = wire::header(&self.server.partial)? else { return Ok(()) };
-        if is_row(header.tag) {
+        if is_row(header.tag) && !self.looks_into_rows() {
             self.row(header)?;
             let head = self.server.partial.split();
             if let Some((left, forward)) = self.server.streaming {
@@ -108,9 +113,27 @@ impl Session {
             let message = self.server.partial.split();
             self.server_message(header.tag, &message, now)?;
         } else {
-            check_length(Some(header))?;
+            self.check_length(Some(header))?;
         }
         Ok(())
+    }
+
+    /// Refuses to hold a message that is too long for it.
+    fn check_length(&mut self, header: Option<Header>) -> Result<(), WireError> {
+        match header {
+            Some(Header { tag, length }) if length > LONGEST_HELD && is_row(tag) => {
+                self.end(
+                    "54000",
+                    &format!("a row of {length} bytes is too long to be looked through (detect)"),
+                );
+                Ok(())
+            }
+            Some(header) if header.length > LONGEST_HELD => Err(WireError::Length {
+                length: u32::try_from(header.length).unwrap_or(u32::MAX),
+                limit: LONGEST_HELD,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn stream(&mut self, left: usize, forward: bool, data: &[u8]) {
@@ -122,7 +145,7 @@ impl Session {
     }
 
     /// A row begins: it is counted, and streamed as far as the limit allows.
-    fn row(&mut self, header: Header) -> Result<(), WireError> {
+    pub(super) fn row(&mut self, header: Header) -> Result<(), WireError> {
         let parts = &self.parts;
         let run = self.pending.run().ok_or(WireError::OutOfPlace(header.tag))?;
         let in_copy = run.copy == Copy::Out;
@@ -164,6 +187,7 @@ impl Session {
             b'S' => self.setting(message)?,
             b'E' => self.error(ErrorFields::parse(message)?, now),
             b'Z' => self.ready(message, now)?,
+            b'D' | b'd' => self.whole_row(message, Header { tag, length: message.len() })?,
             _ => self.answer(tag, message, now)?,
         }
         Ok(())
@@ -243,13 +267,18 @@ impl Session {
             (b't', Some(Expected::Describe(stage @ Describe::Parameters))) => {
                 *stage = Describe::Row
             }
-            (b't', Some(Expected::OwnDescribe(stage @ Describe::Parameters))) => {
+            (b't', Some(Expected::OwnDescribe(stage @ Describe::Parameters, _))) => {
                 *stage = Describe::Row;
                 return Ok(());
             }
-            (b'n' | b'T', Some(Expected::OwnDescribe(Describe::Row))) => {
-                self.pending.pop();
+            (b'n' | b'T', Some(Expected::OwnDescribe(Describe::Row, _))) => {
+                let described = self.pending.pop();
                 if tag == b'T' {
+                    if let Some(Expected::OwnDescribe(_, prepared)) = described
+                        && prepared.permit.detection().is_some()
+                    {
+                        let _ = prepared.columns.set(detection::described(message)?);
+                    }
                     self.trips(message)?;
                 }
                 return Ok(());
@@ -267,6 +296,7 @@ impl Session {
                 if self.trips(message)? {
                     return Ok(());
                 }
+                self.note_columns(message)?;
             }
             (b'C', Some(Expected::Query(run))) => {
                 run.add_tag(wire::command_tag(message)?);
@@ -298,7 +328,10 @@ impl Session {
                 }
             }
             (b'G', Some(Expected::Query(_) | Expected::Execute(_))) => self.pending.copy_in(),
-            (b'H', Some(Expected::Query(run) | Expected::Execute(run))) => run.copy = Copy::Out,
+            (b'H', Some(Expected::Query(run) | Expected::Execute(run))) => {
+                run.copy = Copy::Out;
+                run.copy_binary = message.get(HEADER).is_some_and(|format| *format != 0);
+            }
             (b'c', Some(Expected::Query(run) | Expected::Execute(run)))
                 if run.copy == Copy::Out =>
             {
@@ -482,18 +515,9 @@ impl Session {
             }
         }
         self.parts.add(&run);
+        self.report_detected(&run);
         let completion = run.completion(self.config.connection, now);
         self.record(Record::Completion(completion));
-    }
-}
-
-fn check_length(header: Option<Header>) -> Result<(), WireError> {
-    match header {
-        Some(header) if header.length > LONGEST_HELD => Err(WireError::Length {
-            length: u32::try_from(header.length).unwrap_or(u32::MAX),
-            limit: LONGEST_HELD,
-        }),
-        _ => Ok(()),
     }
 }
 
