@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::{Condition, Pattern, Role, Rule};
+use super::{Condition, Role, Rule};
 use crate::sql::{Action, Catalog, Relation};
 
 /// What an action is done to.
@@ -134,31 +134,50 @@ impl Role {
             && self.allow.iter().any(|rule| rule.speaks_of(action, object))
     }
 
-    /// The rule that denies the action on a relation beneath this one (what a view
-    /// reads, a parent, a partition), and that relation. A rule that allows this one by
-    /// its whole name knows what it shows.
-    pub(super) fn denied_beneath<'r, 'c>(
+    /// How the occasion stands on a relation beneath this one (what a view reads, a
+    /// parent, a partition) where a rule denies or holds it there; with that relation. A
+    /// rule that allows this one by its whole name knows what it shows.
+    pub(super) fn beneath<'r, 'c>(
         &'r self,
-        action: Action,
+        occasion: &Occasion<'_>,
         relation: &Relation,
         catalog: &'c Catalog,
-    ) -> Option<(&'r Rule, &'c Relation)> {
-        let names = [relation.schema.as_str(), relation.name.as_str()];
-        let object = Object::Relation(names[0], names[1]);
-        let by_name = |rule: &Rule| {
-            let names_it = |pattern: &Pattern| pattern.is_exact() && pattern.matches(&names);
-            rule.speaks_of(action, object) && rule.on.iter().any(names_it)
-        };
-        if self.allow.iter().any(by_name) {
+    ) -> Option<(Standing<'r>, &'c Relation)> {
+        if self.knows(occasion.action, relation) {
             return None;
         }
-        catalog.beneath(relation).into_iter().find_map(|beneath| {
+        let standings = catalog.beneath(relation).into_iter().map(|beneath| {
             let object = Object::Relation(&beneath.schema, &beneath.name);
-            match self.standing(action, object, false) {
-                Standing::Denied(rule) => Some((rule, beneath)),
-                Standing::Held(_) | Standing::Allowed(_) | Standing::Unmentioned => None,
-            }
-        })
+            (self.standing(&Occasion { object, ..*occasion }), beneath)
+        });
+        standings
+            .filter(|(standing, _)| matches!(standing, Standing::Denied(_) | Standing::Held(_)))
+            .min_by_key(|(standing, _)| matches!(standing, Standing::Held(_)))
+    }
+
+    /// The same for what PostgreSQL is told: whether the action is always denied beneath.
+    pub(super) fn may_not_beneath(
+        &self,
+        action: Action,
+        relation: &Relation,
+        catalog: &Catalog,
+    ) -> bool {
+        let denied = |beneath: &&Relation| {
+            let object = Object::Relation(&beneath.schema, &beneath.name);
+            let takes = |rule: &Rule| rule.is_unconditional() && rule.speaks_of(action, object);
+            self.deny.iter().any(takes)
+        };
+        !self.knows(action, relation) && catalog.beneath(relation).iter().any(denied)
+    }
+
+    /// Whether a rule allows the action on this relation by its whole name.
+    fn knows(&self, action: Action, relation: &Relation) -> bool {
+        let names = [relation.schema.as_str(), relation.name.as_str()];
+        let object = Object::Relation(names[0], names[1]);
+        self.allow
+            .iter()
+            .filter(|rule| rule.speaks_of(action, object))
+            .any(|rule| rule.on.iter().any(|pattern| pattern.is_exact() && pattern.matches(&names)))
     }
 
     /// Whether any rule allows the action on anything at all.

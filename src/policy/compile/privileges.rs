@@ -96,7 +96,7 @@ impl Privileges {
             };
             let whole_row = role.may(action, object);
             let none = !whole_row && !relation.columns.iter().any(|column| may(&column.name));
-            if none || role.denied_beneath(action, relation, catalog).is_some() {
+            if none || role.may_not_beneath(action, relation, catalog) {
                 continue;
             }
             // A rule's commands run with its owner's rights, on whatever it reads.

@@ -41,12 +41,7 @@ impl Judge<'_> {
             }
             _ => {
                 self.columns_stand(used, relation)?;
-                let beneath = self.role.denied_beneath(used.action, relation, self.catalog);
-                if let Some((rule, beneath)) = beneath {
-                    let beneath = format!("{}.{}", beneath.schema, beneath.name);
-                    let shown = format!("{beneath}, whose rows {schema}.{name} has");
-                    return Err(self.denied_by(rule, used.action, &shown));
-                }
+                self.beneath_stands(used, relation)?;
                 if used.action.is_definition() { self.needs_owner() } else { Ok(()) }
             }
         }
@@ -112,6 +107,28 @@ impl Judge<'_> {
                 Ok(())
             }
             _ => self.stands(whole, &shown),
+        }
+    }
+
+    /// What is denied or held on the rows of a relation is so under every name that
+    /// they have.
+    fn beneath_stands(&mut self, used: &RelationUse, relation: &Relation) -> Result<(), Denied> {
+        let (schema, name) = (relation.schema.as_str(), relation.name.as_str());
+        let occasion = Occasion {
+            unfiltered: used.unfiltered,
+            ..self.occasion(used.action, Object::Relation(schema, name))
+        };
+        let Some((standing, beneath)) = self.role.beneath(&occasion, relation, self.catalog) else {
+            return Ok(());
+        };
+        let shown = format!("{}.{}, whose rows {schema}.{name} has", beneath.schema, beneath.name);
+        match standing {
+            Standing::Denied(rule) => Err(self.denied_by(rule, used.action, &shown)),
+            Standing::Held(rule) => {
+                self.hold(rule, used.action, &shown);
+                Ok(())
+            }
+            Standing::Allowed(_) | Standing::NotNow(_) | Standing::Unmentioned => Ok(()),
         }
     }
 
