@@ -22,6 +22,10 @@ pub struct Report {
     pub statements: u64,
     /// Statements that were denied.
     pub denied: u64,
+    /// Statements that were held for a reviewer, or covered by an earlier approval.
+    pub held: u64,
+    /// Of these, those that were approved.
+    pub approved: u64,
     /// When the first line was written.
     pub began_at: Option<Timestamp>,
     /// When the last line was written that isn't a signature.

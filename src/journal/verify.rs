@@ -9,7 +9,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Entry, LineHash, Lines, RawLine, Receipt, Record, Start,
+    Entry, HoldEvent, LineHash, Lines, RawLine, Receipt, Record, Start,
     links::{BrokenChain, Link, Says},
     receive::check_start,
     report::{Closed, Notice, Received, Report, Wrong},
@@ -164,6 +164,19 @@ impl<'a> Verifier<'a> {
                     self.report.closed = Some(Closed { at: entry.at, reason, detail });
                 }
             }
+            Record::Hold(hold) => match hold.event {
+                HoldEvent::Raised { .. } => self.report.held += 1,
+                HoldEvent::Approved { .. } => self.report.approved += 1,
+                HoldEvent::Covered => {
+                    self.report.held += 1;
+                    self.report.approved += 1;
+                }
+                HoldEvent::Denied { .. }
+                | HoldEvent::Withdrawn { .. }
+                | HoldEvent::TimedOut
+                | HoldEvent::Failed { .. }
+                | HoldEvent::Void { .. } => {}
+            },
             Record::Connect(_)
             | Record::Disconnect(_)
             | Record::Completion(_)

@@ -34,7 +34,8 @@ pub use explain::{
 pub use layers::{Enforced, Layer, layers};
 pub use masking::{MaskError, Source, expression};
 pub use model::{
-    Access, AccessApproval, Audit, Condition, Credential, Detector, Limits, MaskKind, MaskRule,
+    Access, AccessApproval, Audit, Condition, Credential, Detector, HOLD_SECONDS, Limits, MaskKind,
+    MaskRule,
     Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,
     Who,
 };

@@ -68,18 +68,24 @@ impl Role {
         }
     }
 
-    /// Whether some statement may do this without a reviewer: what PostgreSQL is
-    /// told, which knows no conditions.
+    /// Whether some statement may do this, by itself or with a reviewer's word: what
+    /// PostgreSQL is told, which knows neither conditions nor reviewers. It must let
+    /// through what was approved, so it can't enforce a hold.
     pub(super) fn may(&self, action: Action, object: Object<'_>) -> bool {
-        matches!(self.standing(action, object, false), Standing::Allowed(_))
+        match self.standing(action, object, false) {
+            Standing::Allowed(_) | Standing::Held(_) => true,
+            Standing::Denied(_) => false,
+            Standing::Unmentioned => self.hold.iter().any(|rule| rule.speaks_of(action, object)),
+        }
     }
 
-    /// Whether any rule allows the action on anything at all.
+    /// Whether any rule lets the action be done to anything at all, with a reviewer's
+    /// word or without.
     pub(super) fn may_somewhere(&self, action: Action) -> bool {
         let names =
             |rule: &&Rule| rule.actions.as_ref().is_none_or(|actions| actions.contains(&action));
         let everywhere = |rule: &&Rule| rule.on.is_empty() && rule.when.is_none();
-        self.allow.iter().any(|rule| names(&rule))
-            && !self.deny.iter().chain(&self.hold).any(|rule| names(&rule) && everywhere(&rule))
+        self.allow.iter().chain(&self.hold).any(|rule| names(&rule))
+            && !self.deny.iter().any(|rule| names(&rule) && everywhere(&rule))
     }
 }

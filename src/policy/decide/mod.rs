@@ -25,8 +25,11 @@ pub struct Decision {
     /// The verdict.
     pub verdict: Verdict,
     /// What stands for the scans of relations with masked or hidden columns, where
-    /// the statement is allowed: all of them must be spliced in.
+    /// the statement is allowed or held: all of them must be spliced in.
     pub replacements: Vec<ScanReplacement>,
+    /// Where it is held: one for each group or person whose approval it takes, the
+    /// verdict's own first.
+    pub holds: Vec<Held>,
 }
 
 /// Decides one statement of a role whose policy is compiled for this catalog.
@@ -36,20 +39,22 @@ pub fn decide(
     compiled: &Compiled,
     catalog: &Catalog,
 ) -> Decision {
-    let mut judge = Judge { statement, role, compiled, catalog, allowed: None, held: None };
-    let refused = |denied| Decision { verdict: Verdict::Deny(denied), replacements: Vec::new() };
+    let mut judge = Judge { statement, role, compiled, catalog, allowed: None, holds: Vec::new() };
     let Masked { columns: masked, lookups, replacements } = match judge.judge() {
         Ok(judged) => judged,
-        Err(denied) => return refused(denied),
+        Err(denied) => {
+            let verdict = Verdict::Deny(denied);
+            return Decision { verdict, replacements: Vec::new(), holds: Vec::new() };
+        }
     };
-    match judge.held {
-        Some(held) => Decision { verdict: Verdict::Hold(held), replacements: Vec::new() },
+    let verdict = match judge.holds.first() {
+        Some(held) => Verdict::Hold(held.clone()),
         None => {
             let rule = judge.allowed.unwrap_or_else(|| builtin("no-relation"));
-            let allowed = Allowed { rule, masked, lookups };
-            Decision { verdict: Verdict::Allow(allowed), replacements }
+            Verdict::Allow(Allowed { rule, masked, lookups })
         }
-    }
+    };
+    Decision { verdict, replacements, holds: judge.holds }
 }
 
 /// One statement before its policy.
@@ -60,8 +65,8 @@ struct Judge<'a> {
     catalog: &'a Catalog,
     /// The first rule that was needed.
     allowed: Option<RuleRef>,
-    /// The first rule that holds it.
-    held: Option<Held>,
+    /// The rules that hold it, one for each who must approve.
+    holds: Vec<Held>,
 }
 
 /// How a statement that may run meets masked columns.
@@ -109,7 +114,21 @@ impl Judge<'_> {
             self.named_type(named)?;
         }
         self.columns()?;
+        self.approved_once()?;
         self.replacements()
+    }
+
+    /// An approval is for a run. PREPARE by SQL names a statement that EXECUTE then
+    /// runs as often as it likes, with values that no reviewer has seen.
+    fn approved_once(&self) -> Result<(), Denied> {
+        match (self.statement.facts.kind, self.holds.first()) {
+            (StatementKind::Prepare, Some(held)) => Err(Denied {
+                rule: held.rule.clone(),
+                reason: format!("{}, which PREPARE would outlive", held.reason),
+                hint: "Send the statement itself; it then waits for the approval.".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Every kind has an arm: a new one must say what it is before it compiles.
@@ -292,7 +311,11 @@ impl Judge<'_> {
     }
 
     fn hold(&mut self, rule: &Rule, action: Action, shown: &str) {
-        let who = match &rule.reviewers {
+        let reviewers = rule.reviewers.clone();
+        if self.holds.iter().any(|held| held.reviewers == reviewers) {
+            return;
+        }
+        let who = match &reviewers {
             Some(super::Reviewers::Group(group)) => format!("a member of {group}"),
             Some(super::Reviewers::User(user)) => user.clone(),
             None => "a reviewer".to_owned(),
@@ -302,20 +325,16 @@ impl Judge<'_> {
             None => String::new(),
         };
         let when = if rule.when.is_some() { " without a WHERE clause" } else { "" };
-        self.held.get_or_insert_with(|| Held {
+        self.holds.push(Held {
             rule: rule.source.clone(),
-            reason: format!(
-                "{}{when} on {shown} needs the approval of {who}{said}, and this version of \
-                 pgate can't hold a statement for it yet",
-                word(action)
-            ),
-            reviewers: rule.reviewers.clone(),
+            reason: format!("{}{when} on {shown} needs the approval of {who}{said}", word(action)),
+            reviewers,
         });
     }
 
     /// What a session creates must outlive its own database role.
     fn needs_owner(&self) -> Result<(), Denied> {
-        if self.role.owner.is_some() || self.held.is_some() {
+        if self.role.owner.is_some() {
             return Ok(());
         }
         Err(Denied {

@@ -36,6 +36,8 @@ const KEYS: [&str; 19] = [
 
 /// The lifetime of a grant where the policy says nothing.
 const TTL_SECONDS: u64 = 3_600;
+/// The longest wait of a held statement.
+const LONGEST_HOLD_SECONDS: u64 = 24 * 3_600;
 
 const ACTIONS: [(&str, Option<Action>); 13] = [
     ("select", Some(Action::Select)),
@@ -165,7 +167,7 @@ fn rule(entry: &Entry<'_>, kind: RuleKind) -> Option<Rule> {
     let section = entry.section("{ actions = [\"select\"], on = [\"shop.*\"] }")?;
     let known: &[&str] = match kind {
         RuleKind::Allow => &["actions", "on", "reason"],
-        RuleKind::Hold => &["actions", "on", "when", "reviewers", "reason"],
+        RuleKind::Hold => &["actions", "on", "when", "reviewers", "timeout", "reason"],
         RuleKind::Deny => &["actions", "on", "when", "reason"],
     };
     section.refuse_others(known);
@@ -184,6 +186,10 @@ fn rule(entry: &Entry<'_>, kind: RuleKind) -> Option<Rule> {
         RuleKind::Hold => section
             .require("reviewers", "for example reviewers = \"group:dba\"")
             .and_then(|entry| reviewers(&entry)),
+        RuleKind::Allow | RuleKind::Deny => None,
+    };
+    let timeout_seconds = match kind {
+        RuleKind::Hold => section.get("timeout").and_then(|entry| hold_timeout(&entry)),
         RuleKind::Allow | RuleKind::Deny => None,
     };
     let when = section.get("when").and_then(|entry| {
@@ -205,8 +211,20 @@ fn rule(entry: &Entry<'_>, kind: RuleKind) -> Option<Rule> {
         on: on.unwrap_or_default(),
         when,
         reviewers,
+        timeout_seconds,
         reason: reason.map(str::to_owned),
     })
+}
+
+/// A wait keeps a transaction open: it is at most a day.
+fn hold_timeout(entry: &Entry<'_>) -> Option<u64> {
+    let seconds = entry.duration_seconds()?;
+    if seconds > LONGEST_HOLD_SECONDS {
+        let hint = "at most 24h: the statement's transaction stays open while it waits";
+        entry.problem(format!("`{}` is too long", entry.path), Some(hint.to_owned()));
+        return None;
+    }
+    Some(seconds)
 }
 
 /// `Some(None)` is `*`.
