@@ -361,7 +361,8 @@ mod tests {
 
     #[test]
     fn every_step_of_a_hold_is_told_with_who_and_why() {
-        let told = sample::hold_events().into_iter().flat_map(|event| tell(&sample::hold(2, event)));
+        let told =
+            sample::hold_events().into_iter().flat_map(|event| tell(&sample::hold(2, event)));
         let told = told
             .map(|line| console::strip_ansi_codes(&line).into_owned())
             .map(|line| line.replace("ho_0c1g60r30c1g60r3", "HOLD"));

@@ -35,9 +35,8 @@ pub use layers::{Enforced, Layer, layers};
 pub use masking::{MaskError, Source, expression};
 pub use model::{
     Access, AccessApproval, Audit, Condition, Credential, Detector, HOLD_SECONDS, Limits, MaskKind,
-    MaskRule,
-    Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,
-    Who,
+    MaskRule, Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef,
+    Target, Who,
 };
 pub use parse::{Case, CaseFile, Expected, PolicyError, is_policy_file, parse, parse_cases};
 pub use verdict::{Allowed, Denied, Held, RuleRef, Verdict};

@@ -2,8 +2,10 @@
 //! statement forwarded.
 //!
 //! Owns the permits ([`Permit`], [`ConnectionPermit`]): the rest of the proxy
-//! demands one as an argument, and only this file can make one. It refuses to
+//! demands one as an argument, and only this module can make one. It refuses to
 //! know about sockets or messages.
+
+mod review;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -18,15 +20,19 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+pub(super) use self::review::Line;
+pub use self::review::Review;
 use super::{
     drift::Drift,
     lookups::{Exceeded, LookupBudget},
+    review::ReviewDesk,
     ruling::{Decided, Ruling, builtin},
     spool::{Spool, SpoolError},
 };
 use crate::{
+    grant::HoldId,
     journal::{ConnectionStart, Parameter, Protocol, Record, StatementRecord},
-    policy::{Allowed, Denied, Role, RuleRef, Verdict},
+    policy::{Denied, Role, RuleRef, Verdict},
     sql::{AttributeNumber, Oid},
 };
 
@@ -46,6 +52,9 @@ pub struct StatementRequest {
     /// decision would forward another text than that permit did (the catalog
     /// has changed), the Execute must be refused: the server still runs the old one.
     pub earlier: Option<Arc<Permit>>,
+    /// What an earlier Execute of the same portal was permitted, where a reviewer had
+    /// agreed: this one fetches more of the same run.
+    pub begun: Option<Arc<Permit>>,
 }
 
 /// What admission says of a statement. Its line is on disk when this is returned.
@@ -53,6 +62,8 @@ pub struct StatementRequest {
 pub enum Admitted {
     /// It may be forwarded.
     Forward(Permit),
+    /// Its reviewers have to be asked first, with [`Admission::review`].
+    Hold(Box<Review>),
     /// It may not; the client gets this error in its place.
     Refuse(Refusal),
 }
@@ -85,10 +96,21 @@ pub enum Forget {
     AllStatements,
 }
 
+/// What a permit is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Leave {
+    /// To run it; where it was held, by this approval (the last one, where several were
+    /// needed).
+    Run { approval: Option<HoldId> },
+    /// To prepare it: every run of it is held.
+    Prepare,
+}
+
 /// Leave to forward one statement, made by admission alone.
 #[derive(Debug, Clone)]
 pub struct Permit {
     statement: u64,
+    leave: Leave,
     rewritten: Option<Rewritten>,
     touches_masked: bool,
     row_limit: Option<u64>,
@@ -100,6 +122,19 @@ impl Permit {
     /// The statement's number within the session.
     pub fn statement(&self) -> u64 {
         self.statement
+    }
+
+    /// Whether it is leave to prepare the statement, every run of which is held.
+    pub fn is_held(&self) -> bool {
+        self.leave == Leave::Prepare
+    }
+
+    /// The hold whose approval it rests on.
+    pub fn approval(&self) -> Option<&HoldId> {
+        match &self.leave {
+            Leave::Run { approval } => approval.as_ref(),
+            Leave::Prepare => None,
+        }
     }
 
     /// The text to forward instead of the client's; none means the client's own.
@@ -138,12 +173,23 @@ impl Permit {
             .collect();
         Self {
             statement,
+            leave: Leave::Run { approval: None },
             rewritten,
             touches_masked,
             row_limit,
             forget: Forget::Nothing,
             masked_columns: Arc::new(masked_columns),
         }
+    }
+
+    /// The same for a Parse of a held statement, or for a run that this hold approved.
+    #[cfg(test)]
+    pub(crate) fn held_for_test(self, approval: Option<HoldId>) -> Self {
+        let leave = match approval {
+            Some(_) => Leave::Run { approval },
+            None => Leave::Prepare,
+        };
+        Self { leave, ..self }
     }
 
     /// The masked columns as the role compiles now: none may show up in a
@@ -210,6 +256,7 @@ pub struct Admission {
     expires_at: Timestamp,
     drift: Drift,
     spool: Arc<Spool>,
+    desk: Option<Arc<ReviewDesk>>,
     statements: AtomicU64,
     connections: AtomicU32,
     room: Option<Arc<Semaphore>>,
@@ -231,12 +278,19 @@ impl Admission {
             expires_at,
             drift,
             spool,
+            desk: None,
             statements: AtomicU64::new(0),
             connections: AtomicU32::new(0),
             room,
             lookups,
             failed: watch::Sender::new(None),
         }
+    }
+
+    /// With a way to the reviewers of held statements; without one these are refused.
+    #[must_use]
+    pub fn with_reviewers(self, desk: Arc<ReviewDesk>) -> Self {
+        Self { desk: Some(desk), ..self }
     }
 
     /// Why the log can't be written any more, once it can't: the session must end.
@@ -274,20 +328,10 @@ impl Admission {
     /// Decides a statement, and returns once its line is on disk.
     pub async fn admit(&self, request: StatementRequest) -> Admitted {
         let statement = self.statements.fetch_add(1, Ordering::Relaxed) + 1;
-        let (verdict, permit) = self.decide(statement, &request).await;
-        let refusal = match &verdict {
-            Verdict::Allow(_) => None,
-            Verdict::Deny(denied) => Some(Refusal::of(statement, denied)),
-            Verdict::Hold(held) => Some(Refusal::of(
-                statement,
-                &Denied {
-                    rule: held.rule.clone(),
-                    reason: held.reason.clone(),
-                    hint: "It needs a reviewer's approval while it waits, which this version \
-                           can't ask for: use a role that doesn't hold it."
-                        .into(),
-                },
-            )),
+        let judged = self.judge(&request).await;
+        let verdict = match &judged {
+            Ok((_, decided)) => decided.verdict.clone(),
+            Err(denied) => Verdict::Deny(denied.clone()),
         };
         let record = Record::Statement(Box::new(StatementRecord {
             connection: request.connection,
@@ -300,11 +344,23 @@ impl Admission {
         if let Err(error) = self.record(record) {
             return Admitted::Refuse(Refusal::unrecorded(statement, &error));
         }
-        match (permit, refusal) {
-            (Some(permit), None) => Admitted::Forward(permit),
-            (_, Some(refusal)) => Admitted::Refuse(refusal),
-            (None, None) => Admitted::Refuse(Refusal::of(statement, &expired())),
-        }
+        let (ruling, decided) = match judged {
+            Ok(judged) => judged,
+            Err(denied) => return Admitted::Refuse(Refusal::of(statement, &denied)),
+        };
+        let leave = match &decided.verdict {
+            Verdict::Allow(_) => Leave::Run { approval: None },
+            Verdict::Deny(denied) => return Admitted::Refuse(Refusal::of(statement, denied)),
+            Verdict::Hold(_) if request.protocol == Protocol::Parse => Leave::Prepare,
+            Verdict::Hold(_) => match self.goes_on(statement, &request) {
+                Ok(approval @ Some(_)) => Leave::Run { approval },
+                Ok(None) => {
+                    return Admitted::Hold(Box::new(Review { statement, request, decided }));
+                }
+                Err(error) => return Admitted::Refuse(Refusal::unrecorded(statement, &error)),
+            },
+        };
+        Admitted::Forward(self.permit(statement, &ruling, &decided, leave))
     }
 
     /// Records what isn't decided: disconnects, completions, settings, alerts.
@@ -323,43 +379,36 @@ impl Admission {
         }
     }
 
-    /// The verdict and, where it is to allow, the permit.
-    async fn decide(
+    /// What policy says of it now, or why it isn't even asked.
+    async fn judge(
         &self,
-        statement: u64,
         request: &StatementRequest,
-    ) -> (Verdict, Option<Permit>) {
+    ) -> Result<(Arc<Ruling>, Arc<Decided>), Denied> {
         if Timestamp::now() >= self.expires_at {
-            return (Verdict::Deny(expired()), None);
+            return Err(expired());
         }
         if request.protocol == Protocol::Function {
-            return (Verdict::Deny(function_call()), None);
+            return Err(function_call());
         }
-        let (ruling, decided) = match self.drift.decide(&request.sql).await {
-            Ok(decided) => decided,
-            Err(denied) => return (Verdict::Deny(denied), None),
-        };
-        let Verdict::Allow(allowed) = &decided.verdict else {
-            return (decided.verdict.clone(), None);
-        };
+        let (ruling, decided) = self.drift.decide(&request.sql).await?;
+        if let Verdict::Deny(_) = &decided.verdict {
+            return Ok((ruling, decided));
+        }
         if let Some(earlier) = &request.earlier
             && text(earlier.rewritten.as_ref()) != text(decided.rewritten.as_ref())
         {
-            return (Verdict::Deny(changed_since_parse()), None);
+            return Err(changed_since_parse());
         }
-        // A Parse runs nothing yet: each of its Executes counts.
-        if request.protocol != Protocol::Parse
-            && let Err(denied) = self.look_up(allowed)
-        {
-            return (Verdict::Deny(denied), None);
+        // A Parse runs nothing yet: each of its Executes counts. What is held counts when
+        // it is approved.
+        if request.protocol != Protocol::Parse && matches!(decided.verdict, Verdict::Allow(_)) {
+            self.look_up(decided.lookups)?;
         }
-        let permit = self.permit(statement, &ruling, &decided);
-        (decided.verdict.clone(), Some(permit))
+        Ok((ruling, decided))
     }
 
     /// Counts the values that a statement looks up.
-    fn look_up(&self, allowed: &Allowed) -> Result<(), Denied> {
-        let values = allowed.lookups.values().fold(0, |sum: u32, many| sum.saturating_add(*many));
+    fn look_up(&self, values: u32) -> Result<(), Denied> {
         let mut budget = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
         budget.take(values, Instant::now()).map_err(|exceeded| Denied {
             rule: RuleRef { rule: format!("role.{}.limits.lookups", self.role.name), place: None },
@@ -375,9 +424,10 @@ impl Admission {
         })
     }
 
-    fn permit(&self, statement: u64, ruling: &Ruling, decided: &Decided) -> Permit {
+    fn permit(&self, statement: u64, ruling: &Ruling, decided: &Decided, leave: Leave) -> Permit {
         Permit {
             statement,
+            leave,
             rewritten: decided.rewritten.clone(),
             touches_masked: decided.touches_masked,
             row_limit: self.role.limits.rows,

@@ -15,6 +15,7 @@ use super::{
     analyst::Analyst,
     own_connection::OwnConnection,
     ruling::{Decided, Ruling, builtin},
+    upstream::UpstreamError,
 };
 use crate::{
     policy::{self, CompileError, Denied, Enforcement, Role, Unbound},
@@ -122,6 +123,22 @@ impl Drift {
         }
         let decided = self.decide_on(&newer.ruling, sql).await;
         Ok((newer.ruling, decided))
+    }
+
+    /// Decides a query string after a look at the catalog as it is now: what a reviewer
+    /// has approved may have been waiting for a while.
+    pub(super) async fn decide_anew(
+        &self,
+        sql: &Arc<str>,
+    ) -> Result<(Arc<Ruling>, Arc<Decided>), Denied> {
+        self.look().await.map_err(|error| out_of_reach(&error))?;
+        self.decide(sql).await
+    }
+
+    /// The text of the one row and column that pgate's own question returns, asked as
+    /// the session's role.
+    pub(super) async fn ask(&self, sql: &str) -> Result<String, UpstreamError> {
+        self.connection.lock().await.query_text(sql).await
     }
 
     /// Looks for changes from time to time, for ever.

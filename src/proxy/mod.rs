@@ -11,10 +11,12 @@ mod cancel;
 mod connection;
 mod drift;
 mod engine;
+mod estimate;
 mod handshake;
 mod listener;
 mod lookups;
 mod own_connection;
+mod review;
 mod ruling;
 pub mod session;
 pub mod spool;
@@ -24,13 +26,14 @@ pub mod uploader;
 mod upstream;
 
 pub use admission::{
-    Admission, Admitted, ConnectionPermit, ConnectionRequest, Forget, Permit, Refusal, Rewritten,
-    StatementRequest, Unrecorded,
+    Admission, Admitted, ConnectionPermit, ConnectionRequest, Forget, Permit, Refusal, Review,
+    Rewritten, StatementRequest, Unrecorded,
 };
 pub use drift::{Drift, DriftError};
 pub use engine::{Ended, Ender, Endpoints, Engine, EngineConfig, Running};
 pub use listener::ListenError;
 pub use own_connection::OwnConnection;
+pub use review::ReviewDesk;
 pub use ruling::{Decided, Ruling};
 pub use upstream::{Upstream, UpstreamConfig, UpstreamError, query_text};
 

@@ -11,10 +11,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::admission::{Forget, Rewritten};
+use super::{
+    admission::{Forget, Rewritten},
+    estimate::{self, NotExplained},
+};
 use crate::{
-    policy::{self, Allowed, Compiled, Denied, Enforcement, Role, RuleRef, Verdict},
-    sql::{self, AttributeNumber, Catalog, Oid, Statement, StatementKind},
+    policy::{self, Allowed, Compiled, Denied, Enforcement, Held, Role, RuleRef, Verdict},
+    sql::{self, AttributeNumber, Catalog, Oid, Shape, Statement, StatementKind},
 };
 
 /// Texts up to this length are remembered with their decision, so many at most.
@@ -28,9 +31,24 @@ pub struct Decided {
     pub(super) rewritten: Option<Rewritten>,
     pub(super) touches_masked: bool,
     pub(super) forget: Forget,
+    /// What its reviewers are told, where it is held.
+    pub(super) held: Option<Box<HeldText>>,
+    /// How many values it looks up in masked columns.
+    pub(super) lookups: u32,
     /// Whether it names a relation that the catalog doesn't have (yet): it is then
     /// decided once more when the database has been asked.
     pub(super) unresolved: bool,
+}
+
+/// A held query string, as far as its text alone says it.
+#[derive(Debug)]
+pub(super) struct HeldText {
+    /// Whose approval it takes, and by which rule: each of them.
+    pub(super) holds: Vec<Held>,
+    /// What it is apart from its constants.
+    pub(super) shape: Option<Shape>,
+    /// The statement to explain, or why there is none.
+    pub(super) explainable: Result<String, NotExplained>,
 }
 
 /// The shapes of the relations with masked columns, by OID.
@@ -130,6 +148,7 @@ impl Ruling {
         let mut rule = None;
         let mut masked = Vec::new();
         let mut lookups = BTreeMap::<String, u32>::new();
+        let mut holds: Vec<Held> = Vec::new();
         let mut replacements = Vec::with_capacity(statements.len());
         for statement in &statements {
             if let Some(denied) = self.drifted(statement) {
@@ -140,15 +159,21 @@ impl Ruling {
                 Verdict::Allow(allowed) => {
                     rule.get_or_insert(allowed.rule);
                     masked.extend(allowed.masked);
-                    for (column, values) in allowed.lookups {
-                        let count = lookups.entry(column).or_default();
-                        *count = count.saturating_add(values);
-                    }
-                    replacements.push(decision.replacements);
                 }
-                refused @ (Verdict::Hold(_) | Verdict::Deny(_)) => {
+                Verdict::Hold(_) => {}
+                Verdict::Deny(denied) => {
                     let unresolved = statements.iter().any(names_the_unknown);
-                    return Decided { verdict: refused, unresolved, ..Decided::refused(nothing()) };
+                    return Decided { unresolved, ..Decided::refused(denied) };
+                }
+            }
+            replacements.push(decision.replacements);
+            for (column, values) in decision.lookups {
+                let count = lookups.entry(column).or_default();
+                *count = count.saturating_add(values);
+            }
+            for held in decision.holds {
+                if !holds.iter().any(|known| known.reviewers == held.reviewers) {
+                    holds.push(held);
                 }
             }
         }
@@ -156,14 +181,35 @@ impl Ruling {
             Ok(rewritten) => rewritten,
             Err(denied) => return Decided::refused(denied),
         };
+        let touches_masked = statements.iter().any(|statement| self.touches_masked(statement));
+        let forget = forgotten(&statements);
+        let looked_up = lookups.values().fold(0, |sum: u32, many| sum.saturating_add(*many));
+        if let Some(first) = holds.first() {
+            let sent = rewritten.as_ref().map_or(text, |rewritten| &*rewritten.text);
+            return Decided {
+                verdict: Verdict::Hold(first.clone()),
+                touches_masked,
+                forget,
+                lookups: looked_up,
+                unresolved: statements.iter().any(names_the_unknown),
+                held: Some(Box::new(HeldText {
+                    explainable: estimate::explainable(&statements, sent, &self.catalog),
+                    holds,
+                    shape: sql::shape(text),
+                })),
+                rewritten,
+            };
+        }
         masked.sort();
         masked.dedup();
         let rule = rule.unwrap_or_else(|| builtin("empty"));
         Decided {
             verdict: Verdict::Allow(Allowed { rule, masked, lookups }),
             rewritten,
-            touches_masked: statements.iter().any(|statement| self.touches_masked(statement)),
-            forget: forgotten(&statements),
+            touches_masked,
+            forget,
+            held: None,
+            lookups: looked_up,
             unresolved: statements.iter().any(uses_the_unknown),
         }
     }
@@ -249,6 +295,8 @@ impl Decided {
             rewritten: None,
             touches_masked: false,
             forget: Forget::Nothing,
+            held: None,
+            lookups: 0,
             unresolved: false,
         }
     }
@@ -261,10 +309,6 @@ impl Decided {
             hint: "Please report this statement.".into(),
         })
     }
-}
-
-fn nothing() -> Denied {
-    Denied { rule: builtin("nothing"), reason: String::new(), hint: String::new() }
 }
 
 /// One of pgate's own rules.

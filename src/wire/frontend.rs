@@ -201,6 +201,16 @@ pub fn execute(portal: &str, rows: i32, out: &mut BytesMut) {
     });
 }
 
+/// Appends a Sync.
+pub fn sync(out: &mut BytesMut) {
+    message(b'S', out, |_| {});
+}
+
+/// Appends a Flush.
+pub fn flush(out: &mut BytesMut) {
+    message(b'H', out, |_| {});
+}
+
 /// Appends a Terminate.
 pub fn terminate(out: &mut BytesMut) {
     Terminate::new().encode(out).expect("five constant bytes always fit");

@@ -28,9 +28,9 @@ pub use frame::{
     BEFORE_AUTHENTICATION, Fields, HEADER, Header, LARGEST_MESSAGE, WireError, header,
 };
 pub use frontend::{
-    Bind, BoundValue, Execute, Parse, Target, bind, describe_statement, execute, parse, parse_bind,
-    parse_execute, parse_function_oid, parse_parse, parse_query, parse_sasl_initial, parse_target,
-    password_response, query, sasl_initial_response, terminate,
+    Bind, BoundValue, Execute, Parse, Target, bind, describe_statement, execute, flush, parse,
+    parse_bind, parse_execute, parse_function_oid, parse_parse, parse_query, parse_sasl_initial,
+    parse_target, password_response, query, sasl_initial_response, sync, terminate,
 };
 pub use startup::{
     FirstPacket, PROTOCOL_3_0, PROTOCOL_3_2, Startup, cancel_request, encryption_refused,

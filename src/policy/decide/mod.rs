@@ -27,6 +27,8 @@ pub struct Decision {
     /// What stands for the scans of relations with masked or hidden columns, where
     /// the statement is allowed or held: all of them must be spliced in.
     pub replacements: Vec<ScanReplacement>,
+    /// How many values it looks up, by masked column.
+    pub lookups: BTreeMap<String, u32>,
     /// Where it is held: one for each group or person whose approval it takes, the
     /// verdict's own first.
     pub holds: Vec<Held>,
@@ -44,17 +46,18 @@ pub fn decide(
         Ok(judged) => judged,
         Err(denied) => {
             let verdict = Verdict::Deny(denied);
-            return Decision { verdict, replacements: Vec::new(), holds: Vec::new() };
+            let (replacements, lookups, holds) = Default::default();
+            return Decision { verdict, replacements, lookups, holds };
         }
     };
     let verdict = match judge.holds.first() {
         Some(held) => Verdict::Hold(held.clone()),
         None => {
             let rule = judge.allowed.unwrap_or_else(|| builtin("no-relation"));
-            Verdict::Allow(Allowed { rule, masked, lookups })
+            Verdict::Allow(Allowed { rule, masked, lookups: lookups.clone() })
         }
     };
-    Decision { verdict, replacements, holds: judge.holds }
+    Decision { verdict, replacements, lookups, holds: judge.holds }
 }
 
 /// One statement before its policy.

@@ -146,7 +146,10 @@ fn ownership(role: &Read<'_, Role>) {
         .any(|rule| rule.actions.as_ref().is_some_and(|actions| actions.contains(&Action::Ddl)));
     if holds_ddl && !names_ddl && value.owner.is_none() {
         section.warn(
-            format!("role \"{}\" holds ddl, but names no owner: it is refused, not held", value.name),
+            format!(
+                "role \"{}\" holds ddl, but names no owner: it is refused, not held",
+                value.name
+            ),
             Some(
                 "add owner = \"…\", the database role that created objects shall belong to"
                     .to_owned(),

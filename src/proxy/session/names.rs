@@ -6,7 +6,10 @@
 //! it is exact, or else an error has made the server skip to that Sync. What an
 //! earlier, unfinished part has touched is unsettled until that part's end.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{journal::Parameter, proxy::admission::Permit};
 
@@ -26,6 +29,9 @@ pub(super) struct Portal {
     pub(super) prepared: Arc<Prepared>,
     /// With which values.
     pub(super) parameters: Arc<[Parameter]>,
+    /// What its first Execute was permitted, where a reviewer had to agree: the ones
+    /// that fetch the rest of its rows belong to the same run.
+    pub(super) approved: OnceLock<Arc<Permit>>,
 }
 
 /// A name's meaning.

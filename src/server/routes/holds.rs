@@ -46,11 +46,7 @@ const ATTEMPTS: usize = 8;
 pub(super) fn routes() -> Vec<Route> {
     let on = |method, path, handler| Route { method, path, handler };
     vec![
-        on(
-            Method::PUT,
-            "/v1/holds/{id}",
-            put(raise).layer(DefaultBodyLimit::max(LARGEST_RAISE)),
-        ),
+        on(Method::PUT, "/v1/holds/{id}", put(raise).layer(DefaultBodyLimit::max(LARGEST_RAISE))),
         on(Method::GET, "/v1/holds/{id}", get(show)),
         on(Method::POST, "/v1/holds/{id}/approve", post(approve)),
         on(Method::POST, "/v1/holds/{id}/deny", post(deny)),
@@ -184,7 +180,8 @@ async fn holding_rule(app: &App, session: &SessionId, name: &str) -> Result<Rule
 fn check_size(asked: &RaiseHold) -> Result<(), Refusal> {
     let words = [&asked.why, &asked.rule].map(|text| text.chars().count());
     if asked.statement.sql.len() > LONGEST_STATEMENT {
-        let title = format!("a statement longer than {} KiB can't be reviewed", LONGEST_STATEMENT >> 10);
+        let title =
+            format!("a statement longer than {} KiB can't be reviewed", LONGEST_STATEMENT >> 10);
         return Err(Refusal::bad_request("too_long", title));
     }
     if words.iter().any(|length| *length > LONGEST_WORDS) {

@@ -18,10 +18,7 @@ pub(in crate::server) struct StoredHold {
 
 impl StoredHold {
     fn from_row(row: &SqliteRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            view: read(row.try_get("document")?, "hold")?,
-            version: row.try_get("version")?,
-        })
+        Ok(Self { view: read(row.try_get("document")?, "hold")?, version: row.try_get("version")? })
     }
 }
 

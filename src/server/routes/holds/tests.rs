@@ -76,7 +76,10 @@ const OTHER: &str = "ho_fedcba9876543210";
 async fn a_held_statement_reaches_its_reviewers_and_their_answer_its_proxy() {
     let held = Held::start().await;
     let raised = held.raise(ID).await;
-    assert_eq!((&raised["state"], &raised["reviewers"]), (&json!("waiting"), &json!({"group": "dba"})));
+    assert_eq!(
+        (&raised["state"], &raised["reviewers"]),
+        (&json!("waiting"), &json!({"group": "dba"}))
+    );
     let server = &held.server;
     let people = server.people();
     let inbox = server.get("/v1/inbox", &people["bo"]).await.ok(200);
@@ -99,7 +102,10 @@ async fn a_held_statement_reaches_its_reviewers_and_their_answer_its_proxy() {
     };
     let (answer, ()) = tokio::join!(waiting, deciding);
     let answer = answer.ok(200);
-    assert_eq!((&answer["state"], &answer["scope"]), (&json!("approved"), &json!("same_statements")));
+    assert_eq!(
+        (&answer["state"], &answer["scope"]),
+        (&json!("approved"), &json!("same_statements"))
+    );
     assert_eq!(answer["decision"]["by"]["email"], "bo@example.com");
     assert_eq!(answer["decision"]["comment"], "go");
     held.post(ID, "deny", "cy", json!({})).await.refused(409, "not_waiting");
