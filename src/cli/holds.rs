@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{Estimate, HoldState, HoldView, Scope},
-    grant::{GrantId, HoldId, IdError},
+    grant::{GrantId, HoldId},
     journal::{Parameter, Protocol},
     sql,
 };
@@ -32,15 +32,18 @@ pub(crate) enum ReviewId {
     Hold(HoldId),
 }
 
-impl FromStr for ReviewId {
-    type Err = IdError;
+/// A text that is neither.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is neither a request (gr_…) nor a held statement (ho_…)")]
+pub(crate) struct NoReviewId(String);
 
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        if text.starts_with("ho_") {
-            text.parse().map(ReviewId::Hold)
-        } else {
-            text.parse().map(ReviewId::Grant)
-        }
+impl FromStr for ReviewId {
+    type Err = NoReviewId;
+
+    fn from_str(text: &str) -> Result<Self, NoReviewId> {
+        let grant = text.parse().map(ReviewId::Grant);
+        let hold = || text.parse().map(ReviewId::Hold);
+        grant.or_else(|_| hold()).map_err(|_| NoReviewId(text.chars().take(64).collect()))
     }
 }
 

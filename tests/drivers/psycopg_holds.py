@@ -69,7 +69,7 @@ with psycopg.connect("", autocommit=True) as connection:
     for number in (109, 110, 111):
         assert connection.execute(same, (number,), prepare=True).rowcount == 1
     assert len([hint for hint in notices if hint and "pgate approve" in hint]) == (
-        9 if psycopg.capabilities.has_pipeline() else 7
+        8 if psycopg.capabilities.has_pipeline() else 6
     ), notices
 
     # Describing alone waits for nobody.

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::harness::{Ran, executable, own_stage, pgate, run};
+use crate::harness::{Ran, own_stage, pgate, run};
 
 const POLICY: &str = r#"
 [role.cleaner]
@@ -381,13 +381,11 @@ async fn other_connections_go_on_and_an_approval_can_cover_the_same_statement() 
     assert_eq!(tickets(stage, "id BETWEEN 10 AND 14").await, 2);
     let id = session.session().to_owned();
     let events = session.close().await;
-    for step in ["raised", "approved", "covered", "denied"] {
-        let told = format!(r#""step":{{"event":"{step}""#);
-        assert!(
-            events.lines().any(|l| l.contains(r#""event":"hold""#) && l.contains(&told)),
-            "{step}: {events}"
-        );
-    }
+    let steps = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let steps = steps.filter(|event| event["event"] == "hold");
+    let steps = steps.map(|event| event["step"]["event"].as_str().unwrap().to_owned());
+    let expected = ["raised", "approved", "covered", "covered", "raised", "denied"];
+    assert_eq!(steps.collect::<Vec<_>>(), expected, "{events}");
     let replay = reviewer(stage, "ana", &["replay", &id]).await.exits(0);
     replay.says("by an earlier approval of the same statement");
     let again = Program::connect(stage, "ana", &["psql", "-c", &delete(13)]);
@@ -447,16 +445,13 @@ async fn without_a_control_plane_nothing_held_runs() {
 }
 
 /// Decides on what waits, by the words in its text, until it is dropped.
-async fn review_by_word(stage: &'static Stage, marks: &str) -> Result<(), String> {
+async fn review_by_word(stage: &'static Stage) -> Result<(), String> {
     loop {
         let inbox = reviewer(stage, "dan", &["inbox", "--output", "json"]).await;
         let inbox: Value =
             serde_json::from_str(&inbox.stdout).map_err(|error| error.to_string())?;
         for hold in inbox["holds"].as_array().into_iter().flatten() {
             let (id, sql) = (hold["id"].as_str().unwrap(), hold["sql"].as_str().unwrap());
-            if !sql.contains(marks) {
-                continue;
-            }
             let word = ["approve", "deny", "slow", "same"]
                 .into_iter()
                 .find(|word| sql.contains(&format!("/* {word} */")));
@@ -493,10 +488,9 @@ async fn psycopg_waits_in_transactions_and_pipelines_and_is_told_the_answer() {
     let client = Program::connect(stage, "ana", &command);
     let ended = tokio::select! {
         ended = client.ends() => ended,
-        failed = review_by_word(stage, "/* ") => panic!("the reviewer failed: {failed:?}"),
+        failed = review_by_word(stage) => panic!("the reviewer failed: {failed:?}"),
     };
     let (code, said) = ended;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("psycopg: all held statements went"), "{said}");
-    assert!(executable().exists());
 }

@@ -54,8 +54,14 @@ pub(in crate::proxy) struct Line {
 /// Why a held statement doesn't run.
 enum No {
     /// A reviewer said no, or none said yes: the event for the log, the error for the client.
-    Answer(HoldEvent, Refusal),
+    Answer(Box<(HoldEvent, Refusal)>),
     Unrecorded(Unrecorded),
+}
+
+impl No {
+    fn answer(event: HoldEvent, refusal: Refusal) -> Self {
+        Self::Answer(Box::new((event, refusal)))
+    }
 }
 
 impl From<Unrecorded> for No {
@@ -89,7 +95,8 @@ impl Admission {
             No::Unrecorded(error) => {
                 Admitted::Refuse(Refusal::unrecorded(review.statement, &error))
             }
-            No::Answer(event, refusal) => {
+            No::Answer(answer) => {
+                let (event, refusal) = *answer;
                 let hold = current.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(hold) = hold {
                     if let HoldEvent::Withdrawn { reason } | HoldEvent::Failed { reason } = &event
@@ -113,7 +120,7 @@ impl Admission {
         current: &Current,
     ) -> Result<Permit, No> {
         let Some(HeldText { holds, shape, explainable }) = review.decided.held.as_deref() else {
-            return Err(No::Answer(
+            return Err(No::answer(
                 HoldEvent::Failed { reason: "nothing holds it".into() },
                 Refusal::of(review.statement, &changed()),
             ));
@@ -179,7 +186,7 @@ impl Admission {
     async fn approved(&self, review: &Review, approval: Option<HoldId>) -> Result<Permit, No> {
         let void = |denied: Denied| {
             let event = HoldEvent::Void { reason: denied.reason.clone() };
-            No::Answer(event, Refusal::of(review.statement, &denied))
+            No::answer(event, Refusal::of(review.statement, &denied))
         };
         if Timestamp::now() >= self.expires_at {
             return Err(void(expired()));
@@ -290,7 +297,7 @@ fn denied(review: &Review, held: &Held, decision: Decision) -> No {
         comment.clone(),
         "Nothing of it has run. Talk to them before you send it again.",
     );
-    No::Answer(HoldEvent::Denied { by, decided_at: at, comment }, refusal)
+    No::answer(HoldEvent::Denied { by, decided_at: at, comment }, refusal)
 }
 
 fn timed_out(review: &Review, held: &Held, raised: &HoldView) -> No {
@@ -302,7 +309,7 @@ fn timed_out(review: &Review, held: &Held, raised: &HoldView) -> No {
         held.reason.clone(),
         "Nothing of it has run. Tell a reviewer, then send it again.",
     );
-    No::Answer(HoldEvent::TimedOut, refusal)
+    No::answer(HoldEvent::TimedOut, refusal)
 }
 
 fn unanswered(review: &Review, held: &Held, why: &str) -> No {
@@ -313,7 +320,7 @@ fn unanswered(review: &Review, held: &Held, why: &str) -> No {
         held.reason.clone(),
         "Nothing of it has run. Send it again when the control plane answers (`pgate doctor`).",
     );
-    No::Answer(HoldEvent::Failed { reason: why.to_owned() }, refusal)
+    No::answer(HoldEvent::Failed { reason: why.to_owned() }, refusal)
 }
 
 /// There is no way to a reviewer from here.
@@ -330,7 +337,7 @@ fn withdrawn_by(review: &Review, reason: String) -> No {
         detail: format!("It was waiting for a reviewer, and nothing of it has run: {reason}."),
         hint: String::new(),
     };
-    No::Answer(HoldEvent::Withdrawn { reason }, refusal)
+    No::answer(HoldEvent::Withdrawn { reason }, refusal)
 }
 
 fn changed() -> Denied {
