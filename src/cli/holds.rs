@@ -161,7 +161,7 @@ fn parameters(parameters: &[Parameter], output: &super::output::Output) {
         let value = match parameter {
             Parameter::Null => "NULL".into(),
             Parameter::Text(text) => format!("'{}'", clipped(text)),
-            Parameter::Binary(base64) => format!("binary {}", clipped(base64)),
+            Parameter::Binary(base64) => binary(base64),
             Parameter::Cut { bytes, sha256 } => {
                 format!("{bytes} bytes, not kept (SHA-256 {})", clipped(sha256))
             }
@@ -172,6 +172,24 @@ fn parameters(parameters: &[Parameter], output: &super::output::Output) {
         let more = parameters.len() - MOST_PARAMETERS;
         output.line(format!("  … and {more} parameters more; --output json has them"));
     }
+}
+
+/// A value in binary format: its bytes, and the number that they are where they can be
+/// one. Its type only PostgreSQL knows.
+fn binary(base64: &str) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let Ok(bytes) = STANDARD.decode(base64) else {
+        return format!("binary {}", clipped(base64));
+    };
+    let number = match *bytes.as_slice() {
+        [a, b] => Some(i64::from(i16::from_be_bytes([a, b]))),
+        [a, b, c, d] => Some(i64::from(i32::from_be_bytes([a, b, c, d]))),
+        [a, b, c, d, e, f, g, h] => Some(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
+        _ => None,
+    };
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let number = number.map_or(String::new(), |number| format!(" ({number}, if a whole number)"));
+    format!("binary {}{number}", clipped(&hex))
 }
 
 fn clipped(text: &str) -> String {
@@ -185,6 +203,14 @@ fn clipped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_binary_value_is_shown_as_bytes_and_as_the_number_that_it_may_be() {
+        assert_eq!(binary("AAAAKg=="), "binary 0000002a (42, if a whole number)");
+        assert_eq!(binary("/////////9Y="), "binary ffffffffffffffd6 (-42, if a whole number)");
+        assert_eq!(binary("AQID"), "binary 010203");
+        assert_eq!(binary("*"), "binary *");
+    }
 
     #[test]
     fn an_id_s_prefix_says_what_is_decided() {

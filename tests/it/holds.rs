@@ -33,9 +33,22 @@ hold = [
 ]
 limits = { statement_timeout = "2s" }
 
+[role.sweeper]
+targets = ["prod-db"]
+hold = [
+    { actions = ["select", "delete"], on = ["shop.scratch"], reviewers = "group:dba" },
+    { actions = ["insert"], on = ["shop.swept"], reviewers = "user:ana@example.com" },
+]
+
 [[access]]
 who = { group = "engineering" }
 role = "cleaner"
+target = "prod-db"
+approval = "auto"
+
+[[access]]
+who = { group = "engineering" }
+role = "sweeper"
 target = "prod-db"
 approval = "auto"
 "#;
@@ -391,6 +404,57 @@ async fn other_connections_go_on_and_an_approval_can_cover_the_same_statement() 
     let again = Program::connect(stage, "ana", &["psql", "-c", &delete(13)]);
     again.hold(0).await;
     drop(again);
+}
+
+/// Two tables of the sweeper's own, in a stage where nobody else looks.
+const TABLES: &str = "CREATE TABLE shop.scratch (id int); CREATE TABLE shop.swept (id int);
+                      INSERT INTO shop.scratch SELECT generate_series(1, 50)";
+
+#[tokio::test]
+async fn an_approval_is_for_what_was_asked_and_every_reviewer_of_a_statement_is_asked() {
+    static STAGE: OnceCell<Stage> = OnceCell::const_new();
+    let policy = vec![("holds.toml".to_owned(), POLICY.to_owned())];
+    let start = || async { own_stage(Options { policy, ..Options::default() }).await };
+    let stage = STAGE.get_or_init(start).await;
+    stage.cluster().execute("shop", TABLES).await.unwrap();
+    let sweep = |person, sql: &str| {
+        let arguments = ["connect", "prod-db", "--role", "sweeper", "--reason", "tidy", "--"];
+        let arguments = [&arguments[..], &["psql", "-c", sql]].concat();
+        Program::start(pgate(stage, person, &arguments).into())
+    };
+
+    // Privileges are there for what is approved, though nothing else gives them.
+    let both = "WITH gone AS (DELETE FROM shop.scratch WHERE id <= 10 RETURNING id) \
+                INSERT INTO shop.swept SELECT id FROM gone";
+    let client = sweep("dan", both);
+    let first = client.hold(0).await;
+    // Dan's own statement: of the group's members only another could approve it.
+    reviewer(stage, "dan", &["approve", &first]).await.exits(4);
+    drop(client);
+    let client = sweep("ana", both);
+    let first = client.hold(0).await;
+    reviewer(stage, "dan", &["approve", &first]).await.exits(0);
+    let second = client.hold(1).await;
+    reviewer(stage, "dan", &["approve", &second]).await.exits(4);
+    // It is ana's to review, and her own: nobody can approve it.
+    reviewer(stage, "ana", &["approve", &second]).await.exits(4).says("your own");
+    drop(client);
+
+    let client = sweep("ana", "DELETE FROM shop.scratch WHERE id > 40");
+    let hold = client.hold(0).await;
+    reviewer(stage, "dan", &["approve", &hold]).await.exits(0);
+    assert!(client.ends().await.1.contains("DELETE 10"));
+
+    // Nothing of a waiting statement is at PostgreSQL: its table can even go.
+    let client = sweep("ana", "DELETE FROM shop.scratch");
+    let hold = client.hold(0).await;
+    stage.cluster().execute("shop", "DROP TABLE shop.scratch").await.unwrap();
+    reviewer(stage, "dan", &["approve", &hold]).await.exits(0);
+    let (_, said) = client.ends().await;
+    assert!(said.contains("there is no relation shop.scratch"), "{said}");
+    let session = seen(stage, &hold).await["session"].as_str().unwrap().to_owned();
+    let replay = reviewer(stage, "ana", &["replay", &session]).await.exits(0);
+    replay.says("approved by dan@example.com").says("not run after all");
 }
 
 /// A way to the control plane that can be cut.

@@ -128,6 +128,23 @@ fn a_prepared_held_statement_waits_at_each_of_its_runs() {
 }
 
 #[test]
+fn a_bind_that_is_flushed_goes_out_and_its_execute_waits() {
+    let mut rig = Rig::new(false);
+    rig.client(&all(&[parse("", "HELD"), bind("", ""), describe(""), message(b'H', b"")]));
+    assert_eq!(tags(&rig.sent()), "PBDH");
+    rig.server(&all(&[bare(b'1'), bare(b'2'), bare(b'n')]));
+    rig.client(&all(&[execute(""), sync()]));
+    assert_eq!((rig.sent(), rig.reviews.len()), (vec![], 1));
+    // The server's statement_timeout has been running since the Parse.
+    rig.server(&error("57014", "canceling statement due to statement timeout"));
+    assert_eq!(rig.withdrawn.len(), 1);
+    rig.refuse("57014");
+    assert_eq!(rig.sent(), sync());
+    rig.server(&ready(b'I'));
+    assert_eq!((rig.got().as_str(), &rig.closed), ("12nEZ", &None));
+}
+
+#[test]
 fn what_went_before_in_the_pipeline_is_asked_for_while_it_waits() {
     let mut rig = Rig::new(false);
     rig.client(&all(&[run("", "SELECT 1"), run("", "HELD"), sync()]));
