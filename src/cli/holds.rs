@@ -140,7 +140,8 @@ fn capital(text: &str) -> String {
 pub(crate) fn planned(estimate: &Estimate) -> String {
     match estimate {
         Estimate::Planned { rows, cost } => {
-            format!("about {rows} rows, cost {cost:.2} (PostgreSQL's estimate; nothing has run)")
+            let rows = if *rows == 1 { "1 row".into() } else { format!("{rows} rows") };
+            format!("about {rows}, cost {cost:.2} (PostgreSQL's estimate; nothing has run)")
         }
         Estimate::Unavailable { why } => format!("no estimate: {why}"),
     }

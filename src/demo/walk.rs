@@ -202,7 +202,7 @@ pub const STEPS: &[Step] = &[
                 person: "dan",
                 arguments: &["inbox", "show", "{hold}"],
                 meanwhile: &[],
-                outcome: outcome(0, &["DELETE FROM payments WHERE id = 7", "about 1 rows"]),
+                outcome: outcome(0, &["DELETE FROM payments WHERE id = 7", "about 1 row"]),
             },
             Step {
                 title: "",
