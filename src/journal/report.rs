@@ -160,6 +160,12 @@ pub enum Wrong {
         /// The grant's end.
         expired_at: Timestamp,
     },
+    /// A held statement has an outcome, and no approval before it.
+    #[error("the held statement {statement} ran though the log has no approval of it")]
+    RanUnapproved {
+        /// Its number.
+        statement: u64,
+    },
     /// Something other than a signature after the end.
     #[error("the log goes on after its end")]
     AfterEnd,

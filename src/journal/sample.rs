@@ -8,7 +8,7 @@ use crate::{
         Confirmation, GrantId, HoldId, Identity, Scope, SessionGrant, SessionId, SignedGrant,
         SigningKey,
     },
-    policy::{Allowed, Denied, Reviewers, RuleRef, Verdict},
+    policy::{Allowed, Denied, Held, Reviewers, RuleRef, Verdict},
 };
 
 pub(crate) fn server_key() -> SigningKey {
@@ -84,6 +84,15 @@ pub(crate) fn denied(number: u64, sql: &str) -> Record {
         rule: rule("role.readonly.deny[0]"),
         reason: "secrets".into(),
         hint: String::new(),
+    });
+    with_verdict(number, sql, verdict)
+}
+
+pub(crate) fn held(number: u64, sql: &str) -> Record {
+    let verdict = Verdict::Hold(Held {
+        rule: rule("role.writer.hold[0]"),
+        reason: "delete needs the approval of a member of dba".into(),
+        reviewers: Some(Reviewers::Group("dba".into())),
     });
     with_verdict(number, sql, verdict)
 }
