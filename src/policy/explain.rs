@@ -10,7 +10,7 @@ use super::{
     Compiled, Enforced, Layer, Policy, Role, RuleRef, Verdict,
     compile::Cover,
     decide::word,
-    layers::{BY_PRIVILEGES, layers},
+    layers::{by_privilege, layers},
     standing::Object,
 };
 use crate::sql::{
@@ -39,7 +39,7 @@ pub struct Explained {
     pub actions: Vec<&'static str>,
     /// Ways past its own relations.
     pub side_doors: Vec<SideDoor>,
-    /// Whether it is an UPDATE or DELETE without WHERE.
+    /// Whether it has an UPDATE or DELETE whose rows nothing narrows.
     pub unfiltered: bool,
     /// What pgate can't tell of it. Not empty means: denied.
     pub unclassified: Vec<String>,
@@ -157,7 +157,7 @@ pub fn explain(
         settings: facts.settings.iter().map(setting).collect(),
         actions: facts.actions.iter().map(|action| word(*action)).collect(),
         side_doors: facts.side_doors.clone(),
-        unfiltered: facts.unfiltered,
+        unfiltered: facts.relations.iter().any(|used| used.unfiltered),
         unclassified: facts.unclassified.clone(),
     }
 }
@@ -236,7 +236,7 @@ fn builtin(
     catalog: &Catalog,
 ) -> Enforced {
     let denied_by_default = rule.rule == "builtin.default-deny"
-        && missing(statements, role, catalog).is_some_and(|action| BY_PRIVILEGES.contains(&action));
+        && missing(statements, role, catalog).is_some_and(by_privilege);
     let says = match rule.rule.as_str() {
         "builtin.default-deny" => "what no rule allows is denied",
         "builtin.no-relation" => "it touches no relation that a rule could name",
@@ -306,7 +306,8 @@ approval = "auto"
         let role = &policy.roles["readonly"];
         let compiled = compile(role, &catalog, Enforcement::Static).unwrap();
         let statements = on_large_stack(|| analyse(sql, &catalog)).unwrap();
-        let verdict = decide(&statements[0], role, &compiled, &catalog).verdict;
+        let verdict =
+            decide(&statements[0], role, &compiled, &catalog, jiff::Timestamp::UNIX_EPOCH).verdict;
         let enforced = enforcers(&verdict, &statements, role, target, &policy, &compiled, &catalog);
         let told = enforced.iter().map(|enforced| {
             let layers = enforced.layers.iter().map(ToString::to_string).collect::<Vec<_>>();

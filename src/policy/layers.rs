@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Credential, Policy, Predicates, Role, Rule, RuleRef, masking};
+use super::{Condition, Credential, Policy, Predicates, Role, Rule, RuleRef, masking};
 use crate::sql::Action;
 
 /// A layer that enforces rules (DESIGN, section 3).
@@ -78,9 +78,15 @@ struct Grounds {
     owner: Option<String>,
 }
 
-/// The actions that privileges of PostgreSQL allow or refuse.
-pub(super) const BY_PRIVILEGES: [Action; 6] =
-    [Action::Select, Action::Insert, Action::Update, Action::Delete, Action::Truncate, Action::Ddl];
+/// Whether a privilege of PostgreSQL allows or refuses the action. Without an owner a
+/// session's role can define nothing.
+pub(super) fn by_privilege(action: Action) -> bool {
+    action.is_definition()
+        || matches!(
+            action,
+            Action::Select | Action::Insert | Action::Update | Action::Delete | Action::Truncate
+        )
+}
 
 impl Grounds {
     fn of(role: &Role, policy: &Policy) -> Self {
@@ -114,25 +120,39 @@ impl Grounds {
         }
     }
 
-    /// The same for a rule: what it says of actions without a privilege of their own rests
-    /// on the proxy.
-    fn rule(&self, rule: &Rule) -> By {
-        let proxy = (vec![Layer::Proxy], None);
-        let Some(actions) = &rule.actions else {
-            return if rule.when.is_none() { self.privileges() } else { proxy };
-        };
-        let (by, other) =
-            actions.iter().partition::<Vec<&Action>, _>(|a| BY_PRIVILEGES.contains(*a));
-        if rule.when.is_some() || by.is_empty() {
-            return proxy;
+    /// The same for a rule: what hangs on a condition, and what it says of actions without
+    /// a privilege of their own, rests on the proxy.
+    fn rule(&self, rule: &Rule, kind: &str) -> By {
+        let proxy = vec![Layer::Proxy];
+        if matches!(rule.when, Some(Condition::RowsOver(_))) {
+            return (proxy, Some("a direct connection isn't counted".to_owned()));
+        }
+        // PostgreSQL must let through what a reviewer has approved.
+        if kind == "hold" {
+            return (proxy, None);
+        }
+        // What is allowed at times is allowed to the role at all times.
+        if kind == "deny" && !rule.is_unconditional() {
+            return (proxy, None);
+        }
+        let actions = rule.actions.iter().flatten().copied();
+        let (by, other) = actions.partition::<Vec<Action>, _>(|action| by_privilege(*action));
+        if rule.actions.is_some() && by.is_empty() {
+            return (proxy, None);
         }
         let (layers, note) = self.privileges();
-        if note.is_some() || other.is_empty() || !layers.contains(&Layer::Postgres) {
+        if note.is_some() || !layers.contains(&Layer::Postgres) {
             return (layers, note);
         }
-        let other = other.into_iter().map(|action: &Action| super::decide::word(*action));
-        let other = other.collect::<Vec<_>>().join(", ");
-        (layers, Some(format!("{other}: by the proxy alone")))
+        let mut notes = Vec::new();
+        if !other.is_empty() {
+            let other = other.into_iter().map(super::decide::word).collect::<Vec<_>>().join(", ");
+            notes.push(format!("{other}: by the proxy alone"));
+        }
+        if rule.window.is_some() {
+            notes.push("PostgreSQL allows it at all times".to_owned());
+        }
+        (layers, (!notes.is_empty()).then(|| notes.join("; ")))
     }
 
     /// By PostgreSQL too, where it can; the note says where it can't.
@@ -155,8 +175,7 @@ impl Grounds {
         let lists = [("allow", &role.allow), ("hold", &role.hold), ("deny", &role.deny)];
         for (kind, rules) in lists {
             for (at, rule) in rules.iter().enumerate() {
-                // PostgreSQL must let through what a reviewer has approved.
-                let by = if kind == "hold" { proxy() } else { self.rule(rule) };
+                let by = self.rule(rule, kind);
                 add(&format!("{kind}[{at}]"), rule.source.place.clone(), said(rule), by);
             }
         }
@@ -175,6 +194,10 @@ impl Grounds {
             };
             add("predicates", None, says.to_owned(), proxy());
         }
+        for (at, detector) in role.detect.iter().enumerate() {
+            let says = format!("what looks like {} is masked in results", detector.name());
+            add(&format!("detect[{at}]"), None, says, proxy());
+        }
         for (at, column) in role.lookup.iter().enumerate() {
             let note = "a direct connection can look values up too, up to 100 a second";
             let says = format!("values of {column} may be looked up");
@@ -185,6 +208,13 @@ impl Grounds {
         }
         if let Some(rows) = role.limits.rows {
             add("limits.rows", None, format!("{rows} rows a statement"), proxy());
+        }
+        if let Some(bytes) = role.limits.bytes {
+            add("limits.bytes", None, format!("{bytes} bytes of rows a statement"), proxy());
+        }
+        if let Some(statements) = role.limits.statements_per_minute {
+            let says = format!("{statements} statements a minute and session");
+            add("limits.statements_per_minute", None, says, proxy());
         }
         if let Some(ms) = role.limits.statement_timeout_ms {
             let (layers, _) = self.both();
@@ -236,8 +266,9 @@ fn said(rule: &Rule) -> String {
     };
     let on = rule.on.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let on = if on.is_empty() { "everything".to_owned() } else { on };
-    let when = if rule.when.is_some() { ", without WHERE" } else { "" };
-    format!("{actions} on {on}{when}")
+    let columns = rule.columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let of = if columns.is_empty() { String::new() } else { format!(" of {columns}") };
+    format!("{actions}{of} on {on}{}", super::decide::condition(rule))
 }
 
 #[cfg(test)]
@@ -302,5 +333,53 @@ search_path = ["shop"]
         ] {
             assert_eq!(by(rule), expected, "{rule}");
         }
+    }
+
+    #[test]
+    fn what_hangs_on_rows_on_hours_or_on_kinds_of_definitions_is_told_as_the_proxys() {
+        let text = r#"
+            [target.t]
+            url = "postgres://localhost/shop"
+            credential = { kind = "ephemeral", admin_url = "env:ADMIN_URL" }
+            [role.clerk]
+            targets = ["t"]
+            allow = [
+                { actions = ["update"], columns = ["shop.orders.note"] },
+                { actions = ["delete"], on = ["shop.*"], days = ["mon"], zone = "UTC" },
+            ]
+            deny = [
+                { actions = ["update"], columns = ["shop.orders.total"] },
+                { actions = ["update"], when = "rows > 10" },
+                { actions = ["delete"], between = "22:00-06:00", zone = "UTC" },
+                { actions = ["drop"] },
+            ]
+            limits = { bytes = "1MiB", statements_per_minute = 60 }
+            [role.migrator]
+            targets = ["t"]
+            owner = "app_owner"
+            allow = [{ actions = ["ddl"] }]
+            deny = [{ actions = ["drop"] }]
+        "#;
+        let policy = parse(&[("t.toml".to_owned(), text.to_owned())]).unwrap();
+        let enforced = layers(&policy);
+        let told = enforced.iter().map(|enforced| {
+            let postgres = enforced.layers.contains(&Layer::Postgres);
+            let note = enforced.note.as_deref().unwrap_or_default();
+            format!("{} | {postgres} | {} | {note}", enforced.rule.rule, enforced.says)
+        });
+        let told = told.filter(|line| !line.contains(".owner")).collect::<Vec<_>>();
+        let expected = [
+            "role.clerk.allow[0] | true | update of shop.orders.note on everything | ",
+            "role.clerk.allow[1] | true | delete on shop.* (mon UTC) | PostgreSQL allows it at all times",
+            "role.clerk.deny[0] | true | update of shop.orders.total on everything | ",
+            "role.clerk.deny[1] | false | update on everything of more than 10 rows | a direct connection isn't counted",
+            "role.clerk.deny[2] | false | delete on everything (22:00-06:00 UTC) | ",
+            "role.clerk.deny[3] | true | drop on everything | ",
+            "role.clerk.limits.bytes | false | 1048576 bytes of rows a statement | ",
+            "role.clerk.limits.statements_per_minute | false | 60 statements a minute and session | ",
+            "role.migrator.allow[0] | false | ddl on everything | sessions have the rights of app_owner, which this doesn't narrow",
+            "role.migrator.deny[0] | false | drop on everything | sessions have the rights of app_owner, which this doesn't narrow",
+        ];
+        assert_eq!(told, expected);
     }
 }

@@ -7,6 +7,7 @@
 //! `hold` beats `allow`; what can't be resolved or classified is denied.
 
 mod compile;
+mod condition;
 mod decide;
 mod document;
 mod examine;
@@ -14,6 +15,7 @@ mod explain;
 mod layers;
 mod masking;
 mod model;
+mod pace;
 mod parse;
 mod standing;
 mod verdict;
@@ -21,7 +23,8 @@ mod verdict;
 pub use compile::{
     CompileError, Compiled, Enforcement, Misfit, PRIVILEGE_ROLE_PREFIX, Unbound, bound, compile,
 };
-pub use decide::{Decision, decide};
+pub use condition::{Condition, Day, Hours, Window};
+pub use decide::{Counted, Decision, RowRule, decide};
 pub use document::DocumentError;
 pub use examine::{
     Definer, Finding, Holding, Mend, Personal, SURVEY_QUERY, Sample, Severity, Survey,
@@ -34,9 +37,10 @@ pub use explain::{
 pub use layers::{Enforced, Layer, layers};
 pub use masking::{MaskError, Source, expression};
 pub use model::{
-    Access, AccessApproval, Audit, Condition, Credential, Detector, HOLD_SECONDS, Limits, MaskKind,
-    MaskRule, Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef,
-    Target, Who,
+    Access, AccessApproval, Audit, Credential, Detector, HOLD_SECONDS, Limits, MaskKind, MaskRule,
+    Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,
+    Who,
 };
+pub use pace::Pace;
 pub use parse::{Case, CaseFile, Expected, PolicyError, is_policy_file, parse, parse_cases};
 pub use verdict::{Allowed, Denied, Held, RuleRef, Verdict};

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{PolicyError, RuleRef};
+use super::{Condition, PolicyError, RuleRef, Window};
 use crate::{grant::Identity, sql::Action};
 
 /// Everything that a folder of policy files says.
@@ -118,22 +118,20 @@ pub struct Rule {
     pub actions: Option<Vec<Action>>,
     /// The relations (`schema.table`); empty means everything, relation or not.
     pub on: Vec<Pattern>,
-    /// A condition on the statement.
+    /// The columns written (`schema.table.column`); empty means all, and the row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<Pattern>,
+    /// A condition on the rows.
     pub when: Option<Condition>,
+    /// When it counts; `None` means always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
     /// Who may approve, for a `hold` rule.
     pub reviewers: Option<Reviewers>,
     /// How long a statement waits for them, in seconds, for a `hold` rule.
     pub timeout_seconds: Option<u64>,
     /// Why, shown to whoever meets the rule.
     pub reason: Option<String>,
-}
-
-/// A condition of a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Condition {
-    /// An UPDATE or DELETE without a WHERE clause.
-    Unfiltered,
 }
 
 /// One mask rule.
@@ -228,12 +226,31 @@ pub enum Detector {
     Ssn,
 }
 
+impl Detector {
+    /// What a policy file calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Detector::Email => "email",
+            Detector::Card => "card",
+            Detector::Iban => "iban",
+            Detector::Phone => "phone",
+            Detector::Ssn => "ssn",
+        }
+    }
+}
+
 /// The limits of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Rows that one statement may return.
     pub rows: Option<u64>,
+    /// Bytes of rows that one statement may return, as they go over the wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Statements that a session may run in a minute, on all of its connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statements_per_minute: Option<u32>,
     /// Milliseconds that one statement may take.
     pub statement_timeout_ms: Option<u64>,
     /// Client connections at a time.

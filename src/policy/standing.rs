@@ -1,16 +1,30 @@
 //! How an action on an object stands under a role's rules: deny beats hold beats
 //! allow, and nothing is the same as deny.
 
+use jiff::Timestamp;
+
 use super::{Condition, Role, Rule};
-use crate::sql::Action;
+use crate::sql::{Action, Catalog, Relation};
 
 /// What an action is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Object<'a> {
     /// A relation, by schema and name.
     Relation(&'a str, &'a str),
+    /// A column that is written, by schema, relation and name.
+    Column(&'a str, &'a str, &'a str),
     /// No relation that a rule could name: only rules about everything speak of it.
     Everything,
+}
+
+/// What one statement does to one object.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Occasion<'a> {
+    pub(super) action: Action,
+    pub(super) object: Object<'a>,
+    /// Whether nothing shows that it is narrowed.
+    pub(super) unfiltered: bool,
+    pub(super) now: Timestamp,
 }
 
 /// The rule that counts.
@@ -19,73 +33,185 @@ pub(super) enum Standing<'r> {
     Denied(&'r Rule),
     Held(&'r Rule),
     Allowed(&'r Rule),
+    /// This rule would allow it at another time.
+    NotNow(&'r Rule),
     /// No rule speaks of it.
     Unmentioned,
 }
 
 impl Rule {
-    fn speaks_of(&self, action: Action, object: Object<'_>) -> bool {
-        let action_fits = self.actions.as_ref().is_none_or(|actions| actions.contains(&action));
-        let object_fits = self.on.is_empty()
-            || self.on.iter().any(|pattern| match object {
-                Object::Relation(schema, name) => pattern.matches(&[schema, name]),
-                Object::Everything => pattern.matches(&[]),
-            });
-        action_fits && object_fits
+    /// Whether it is about this action: `ddl` is about all definitions.
+    pub(super) fn names(&self, action: Action) -> bool {
+        self.actions.as_ref().is_none_or(|actions| {
+            actions.contains(&action) || (action.is_definition() && actions.contains(&Action::Ddl))
+        })
     }
 
-    /// Whether its condition holds for a statement that is unfiltered or not.
-    fn holds(&self, action: Action, unfiltered: bool) -> bool {
+    fn speaks_of(&self, action: Action, object: Object<'_>) -> bool {
+        let on = self.on.is_empty()
+            || self.on.iter().any(|pattern| match object {
+                Object::Relation(schema, name) | Object::Column(schema, name, _) => {
+                    pattern.matches(&[schema, name])
+                }
+                Object::Everything => pattern.matches(&[]),
+            });
+        let columns = self.columns.is_empty()
+            || match object {
+                Object::Column(schema, name, column) => {
+                    self.columns.iter().any(|pattern| pattern.matches(&[schema, name, column]))
+                }
+                Object::Relation(..) | Object::Everything => false,
+            };
+        self.names(action) && on && columns
+    }
+
+    /// Whether it counts for every statement that it speaks of.
+    pub(super) fn is_unconditional(&self) -> bool {
+        self.when.is_none() && self.window.is_none()
+    }
+
+    /// Whether a hold by it can stand for the leave to do this: the reviewer allows it.
+    /// Rows are counted of what another rule allows.
+    fn gives(&self, action: Action) -> bool {
         match self.when {
             None => true,
-            Some(Condition::Unfiltered) => {
-                unfiltered && matches!(action, Action::Update | Action::Delete)
-            }
+            Some(Condition::Unfiltered) => matches!(action, Action::Update | Action::Delete),
+            Some(Condition::RowsOver(_)) => false,
         }
+    }
+
+    /// Whether its hours are on. `otherwise` is said where this program doesn't know.
+    fn is_on(&self, now: Timestamp, otherwise: bool) -> bool {
+        self.window.as_ref().is_none_or(|window| window.holds(now).unwrap_or(otherwise))
+    }
+
+    /// Whether what it takes away is taken from this.
+    fn takes(&self, occasion: &Occasion<'_>) -> bool {
+        let when = match self.when {
+            None => true,
+            Some(Condition::Unfiltered) => {
+                occasion.unfiltered && matches!(occasion.action, Action::Update | Action::Delete)
+            }
+            // Counted, before and while it runs: see `Role::counting`.
+            Some(Condition::RowsOver(_)) => false,
+        };
+        when && self.is_on(occasion.now, true) && self.speaks_of(occasion.action, occasion.object)
     }
 }
 
 impl Role {
     /// How one statement's action on an object stands.
-    pub(super) fn standing(
-        &self,
-        action: Action,
-        object: Object<'_>,
-        unfiltered: bool,
-    ) -> Standing<'_> {
-        let counts =
-            |rule: &&Rule| rule.speaks_of(action, object) && rule.holds(action, unfiltered);
-        if let Some(rule) = self.deny.iter().find(counts) {
+    pub(super) fn standing(&self, occasion: &Occasion<'_>) -> Standing<'_> {
+        let takes = |rule: &&Rule| rule.takes(occasion);
+        if let Some(rule) = self.deny.iter().find(takes) {
             return Standing::Denied(rule);
         }
         // What is held need not be allowed by another rule as well: the reviewer allows it.
-        if let Some(rule) = self.hold.iter().find(counts) {
+        if let Some(rule) = self.hold.iter().find(takes) {
             return Standing::Held(rule);
         }
-        match self.allow.iter().find(|rule| rule.speaks_of(action, object)) {
+        let Occasion { action, object, now, .. } = *occasion;
+        let mut allows = self.allow.iter().filter(|rule| rule.speaks_of(action, object));
+        match allows.clone().find(|rule| rule.is_on(now, false)) {
             Some(rule) => Standing::Allowed(rule),
-            None => Standing::Unmentioned,
+            None => allows.next().map_or(Standing::Unmentioned, Standing::NotNow),
         }
+    }
+
+    /// The rules that count the rows of this: those that deny first.
+    pub(super) fn counting(
+        &self,
+        occasion: Occasion<'_>,
+    ) -> impl Iterator<Item = (&Rule, u64, bool)> {
+        let denies = self.deny.iter().map(|rule| (rule, true));
+        let holds = self.hold.iter().map(|rule| (rule, false));
+        denies.chain(holds).filter_map(move |(rule, denies)| match rule.when {
+            Some(Condition::RowsOver(rows))
+                if rule.is_on(occasion.now, true)
+                    && rule.speaks_of(occasion.action, occasion.object) =>
+            {
+                Some((rule, rows, denies))
+            }
+            _ => None,
+        })
     }
 
     /// Whether some statement may do this, by itself or with a reviewer's word: what
     /// PostgreSQL is told, which knows neither conditions nor reviewers. It must let
     /// through what was approved, so it can't enforce a hold.
     pub(super) fn may(&self, action: Action, object: Object<'_>) -> bool {
-        match self.standing(action, object, false) {
-            Standing::Allowed(_) | Standing::Held(_) => true,
-            Standing::Denied(_) => false,
-            Standing::Unmentioned => self.hold.iter().any(|rule| rule.speaks_of(action, object)),
+        let always = |rule: &Rule| rule.is_unconditional() && rule.speaks_of(action, object);
+        !self.deny.iter().any(always)
+            && (self.allow.iter().any(|rule| rule.speaks_of(action, object))
+                || self
+                    .hold
+                    .iter()
+                    .any(|rule| rule.gives(action) && rule.speaks_of(action, object)))
+    }
+
+    /// How the occasion stands on a relation beneath this one (what a view reads, a
+    /// parent, a partition) where a rule denies or holds it there; with that relation. A
+    /// rule that allows this one by its whole name knows what it shows.
+    pub(super) fn beneath<'r, 'c>(
+        &'r self,
+        occasion: &Occasion<'_>,
+        relation: &Relation,
+        catalog: &'c Catalog,
+    ) -> Option<(Standing<'r>, &'c Relation)> {
+        if self.knows(occasion.action, relation) {
+            return None;
         }
+        let standings = catalog.beneath(relation).into_iter().map(|beneath| {
+            let object = Object::Relation(&beneath.schema, &beneath.name);
+            (self.standing(&Occasion { object, ..*occasion }), beneath)
+        });
+        standings
+            .filter(|(standing, _)| matches!(standing, Standing::Denied(_) | Standing::Held(_)))
+            .min_by_key(|(standing, _)| matches!(standing, Standing::Held(_)))
+    }
+
+    /// The same for what PostgreSQL is told: whether the action is always denied beneath.
+    pub(super) fn may_not_beneath(
+        &self,
+        action: Action,
+        relation: &Relation,
+        catalog: &Catalog,
+    ) -> bool {
+        let denied = |beneath: &&Relation| {
+            let object = Object::Relation(&beneath.schema, &beneath.name);
+            let takes = |rule: &Rule| rule.is_unconditional() && rule.speaks_of(action, object);
+            self.deny.iter().any(takes)
+        };
+        !self.knows(action, relation) && catalog.beneath(relation).iter().any(denied)
+    }
+
+    /// Whether a rule allows the action on this relation by its whole name.
+    fn knows(&self, action: Action, relation: &Relation) -> bool {
+        let names = [relation.schema.as_str(), relation.name.as_str()];
+        let object = Object::Relation(names[0], names[1]);
+        self.allow
+            .iter()
+            .filter(|rule| rule.speaks_of(action, object))
+            .any(|rule| rule.on.iter().any(|pattern| pattern.is_exact() && pattern.matches(&names)))
     }
 
     /// Whether any rule lets the action be done to anything at all, with a reviewer's
     /// word or without.
     pub(super) fn may_somewhere(&self, action: Action) -> bool {
-        let names =
-            |rule: &&Rule| rule.actions.as_ref().is_none_or(|actions| actions.contains(&action));
-        let everywhere = |rule: &&Rule| rule.on.is_empty() && rule.when.is_none();
-        self.allow.iter().chain(&self.hold).any(|rule| names(&rule))
-            && !self.deny.iter().any(|rule| names(&rule) && everywhere(&rule))
+        let everywhere =
+            |rule: &Rule| rule.on.is_empty() && rule.columns.is_empty() && rule.is_unconditional();
+        (self.allow.iter().any(|rule| rule.names(action))
+            || self.hold.iter().any(|rule| rule.gives(action) && rule.names(action)))
+            && !self.deny.iter().any(|rule| rule.names(action) && everywhere(rule))
+    }
+
+    /// Whether any rule is about columns that are written.
+    pub(super) fn rules_on_columns(&self) -> bool {
+        self.allow.iter().chain(&self.hold).chain(&self.deny).any(|rule| !rule.columns.is_empty())
+    }
+
+    /// Whether what it says depends on the time.
+    pub fn keeps_hours(&self) -> bool {
+        self.allow.iter().chain(&self.hold).chain(&self.deny).any(|rule| rule.window.is_some())
     }
 }

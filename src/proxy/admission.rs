@@ -22,18 +22,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub(super) use self::review::Line;
 pub use self::review::Review;
+#[cfg(test)]
+use super::allowance::Cap;
 use super::{
+    allowance::{self, Allowance},
     drift::Drift,
+    estimate::{Bound, Expectation, NoAnswer},
     lookups::{Exceeded, LookupBudget},
     review::ReviewDesk,
-    ruling::{Decided, Ruling, builtin},
+    ruling::{Decided, Ruling, SYNTAX, builtin},
     spool::{Spool, SpoolError},
 };
 use crate::{
     grant::HoldId,
     journal::{ConnectionStart, Parameter, Protocol, Record, StatementRecord},
-    policy::{Denied, Role, RuleRef, Verdict},
-    sql::{AttributeNumber, Oid},
+    mask::Detection,
+    policy::{Denied, Held, Pace, Role, RuleRef, Verdict},
+    sql::{AttributeNumber, CursorUse, Oid},
 };
 
 /// A statement that a client wants to run.
@@ -55,6 +60,9 @@ pub struct StatementRequest {
     /// What an earlier Execute of the same portal was permitted, where a reviewer had
     /// agreed: this one fetches more of the same run.
     pub begun: Option<Arc<Permit>>,
+    /// What it is run with, where its rows may have to be foreseen ([`Protocol::Execute`]
+    /// only).
+    pub bound: Option<Bound>,
 }
 
 /// What admission says of a statement. Its line is on disk when this is returned.
@@ -99,11 +107,28 @@ pub enum Forget {
 /// What a permit is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Leave {
-    /// To run it; where it was held, by this approval (the last one, where several were
-    /// needed).
-    Run { approval: Option<HoldId> },
-    /// To prepare it: every run of it is held.
+    /// To run it; where it was held, by this approval.
+    Run { approval: Option<Approval> },
+    /// To prepare it: its runs are held, or may be for the rows that they hit.
     Prepare,
+}
+
+impl Leave {
+    fn approval(&self) -> Option<&Approval> {
+        match self {
+            Self::Run { approval } => approval.as_ref(),
+            Self::Prepare => None,
+        }
+    }
+}
+
+/// The reviewers' word on a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Approval {
+    /// The hold that they approved (the last one, where several were needed).
+    hold: HoldId,
+    /// The rules on rows by which it was held: they count for this run no more.
+    lifted: Arc<[RuleRef]>,
 }
 
 /// Leave to forward one statement, made by admission alone.
@@ -113,9 +138,13 @@ pub struct Permit {
     leave: Leave,
     rewritten: Option<Rewritten>,
     touches_masked: bool,
-    row_limit: Option<u64>,
+    allowance: Allowance,
+    decided_when_run: bool,
     forget: Forget,
+    cursors: Arc<[CursorUse]>,
+    runs: Arc<[String]>,
     masked_columns: Arc<HashSet<(Oid, AttributeNumber)>>,
+    detection: Option<Arc<Detection>>,
 }
 
 impl Permit {
@@ -124,17 +153,14 @@ impl Permit {
         self.statement
     }
 
-    /// Whether it is leave to prepare the statement, every run of which is held.
-    pub fn is_held(&self) -> bool {
+    /// Whether it is leave to prepare a statement whose runs are, or may be, held.
+    pub fn may_wait(&self) -> bool {
         self.leave == Leave::Prepare
     }
 
     /// The hold whose approval it rests on.
     pub fn approval(&self) -> Option<&HoldId> {
-        match &self.leave {
-            Leave::Run { approval } => approval.as_ref(),
-            Leave::Prepare => None,
-        }
+        self.leave.approval().map(|approval| &approval.hold)
     }
 
     /// The text to forward instead of the client's; none means the client's own.
@@ -148,14 +174,35 @@ impl Permit {
         self.touches_masked
     }
 
-    /// The rows that it may return.
-    pub fn row_limit(&self) -> Option<u64> {
-        self.row_limit
+    /// What it may return and write.
+    pub fn allowance(&self) -> &Allowance {
+        &self.allowance
+    }
+
+    /// Whether a rule holds it, or hangs on how many rows it hits, or on the hour: it must
+    /// be decided each time that it is run, with the values that it is run with.
+    pub fn decided_when_run(&self) -> bool {
+        self.decided_when_run || self.may_wait()
+    }
+
+    /// The prepared statements that it runs by SQL.
+    pub fn runs(&self) -> &[String] {
+        &self.runs
+    }
+
+    /// The SQL cursors that it declares, reads or closes.
+    pub fn cursors(&self) -> &[CursorUse] {
+        &self.cursors
     }
 
     /// The prepared statements to forget once it has completed.
     pub fn forget(&self) -> &Forget {
         &self.forget
+    }
+
+    /// What its rows are looked through for.
+    pub fn detection(&self) -> Option<&Arc<Detection>> {
+        self.detection.as_ref()
     }
 
     /// A permit for tests of the machine and of the engine.
@@ -176,9 +223,16 @@ impl Permit {
             leave: Leave::Run { approval: None },
             rewritten,
             touches_masked,
-            row_limit,
+            allowance: Allowance {
+                rows: row_limit.map(|most| Arc::new(Cap::for_test(most))),
+                ..Allowance::default()
+            },
+            decided_when_run: false,
             forget: Forget::Nothing,
+            cursors: Arc::from([]),
+            runs: Arc::from([]),
             masked_columns: Arc::new(masked_columns),
+            detection: None,
         }
     }
 
@@ -186,10 +240,16 @@ impl Permit {
     #[cfg(test)]
     pub(crate) fn held_for_test(self, approval: Option<HoldId>) -> Self {
         let leave = match approval {
-            Some(_) => Leave::Run { approval },
+            Some(hold) => Leave::Run { approval: Some(Approval { hold, lifted: Arc::from([]) }) },
             None => Leave::Prepare,
         };
         Self { leave, ..self }
+    }
+
+    /// The same permit for rows that are looked through.
+    #[cfg(test)]
+    pub(crate) fn detecting(self, detection: Detection) -> Self {
+        Self { detection: Some(Arc::new(detection)), ..self }
     }
 
     /// The masked columns as the role compiles now: none may show up in a
@@ -261,6 +321,9 @@ pub struct Admission {
     connections: AtomicU32,
     room: Option<Arc<Semaphore>>,
     lookups: Mutex<LookupBudget>,
+    pace: Option<Mutex<Pace>>,
+    began: Instant,
+    detection: Option<Arc<Detection>>,
     failed: watch::Sender<Option<String>>,
 }
 
@@ -273,7 +336,11 @@ impl Admission {
             Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))
         });
         let lookups = Mutex::new(LookupBudget::new(role.limits.lookups));
+        let pace = role.limits.statements_per_minute.map(|limit| Mutex::new(Pace::new(limit)));
+        let detection = Detection::new(&role.detect).map(Arc::new);
         Self {
+            pace,
+            began: Instant::now(),
             role,
             expires_at,
             drift,
@@ -283,6 +350,7 @@ impl Admission {
             connections: AtomicU32::new(0),
             room,
             lookups,
+            detection,
             failed: watch::Sender::new(None),
         }
     }
@@ -330,7 +398,7 @@ impl Admission {
         let statement = self.statements.fetch_add(1, Ordering::Relaxed) + 1;
         let judged = self.judge(&request).await;
         let verdict = match &judged {
-            Ok((_, decided)) => decided.verdict.clone(),
+            Ok(judged) => judged.verdict(),
             Err(denied) => Verdict::Deny(denied.clone()),
         };
         let record = Record::Statement(Box::new(StatementRecord {
@@ -344,23 +412,33 @@ impl Admission {
         if let Err(error) = self.record(record) {
             return Admitted::Refuse(Refusal::unrecorded(statement, &error));
         }
-        let (ruling, decided) = match judged {
+        let judged = match judged {
             Ok(judged) => judged,
-            Err(denied) => return Admitted::Refuse(Refusal::of(statement, &denied)),
+            Err(denied) => return Admitted::Refuse(self.refusal(statement, &denied)),
         };
-        let leave = match &decided.verdict {
-            Verdict::Allow(_) => Leave::Run { approval: None },
-            Verdict::Deny(denied) => return Admitted::Refuse(Refusal::of(statement, denied)),
-            Verdict::Hold(_) if request.protocol == Protocol::Parse => Leave::Prepare,
-            Verdict::Hold(_) => match self.goes_on(statement, &request) {
-                Ok(approval @ Some(_)) => Leave::Run { approval },
-                Ok(None) => {
-                    return Admitted::Hold(Box::new(Review { statement, request, decided }));
-                }
+        let begun = request.begun.as_ref().and_then(|permit| permit.leave.approval().cloned());
+        let leave = match (request.protocol, judged.holds.is_empty(), begun) {
+            (Protocol::Parse, ..) if judged.decided.held.is_some() => Leave::Prepare,
+            (Protocol::Parse, ..) => Leave::Run { approval: None },
+            (_, true, begun) => Leave::Run { approval: begun },
+            (_, false, Some(begun)) => match self.goes_on(statement, &request, &begun) {
+                Ok(()) => Leave::Run { approval: Some(begun) },
                 Err(error) => return Admitted::Refuse(Refusal::unrecorded(statement, &error)),
             },
+            (_, false, None) => {
+                return Admitted::Hold(Box::new(Review::of(statement, request, judged)));
+            }
         };
-        Admitted::Forward(self.permit(statement, &ruling, &decided, leave))
+        Admitted::Forward(self.permit(statement, &judged.ruling, &judged.decided, leave))
+    }
+
+    fn refusal(&self, statement: u64, denied: &Denied) -> Refusal {
+        let refusal = Refusal::of(statement, denied);
+        // A limit on how fast is none on what: the client may try again.
+        match denied.rule == allowance::pace_rule(&self.role) {
+            true => Refusal { sqlstate: "53400", ..refusal },
+            false => refusal,
+        }
     }
 
     /// Records what isn't decided: disconnects, completions, settings, alerts.
@@ -380,10 +458,7 @@ impl Admission {
     }
 
     /// What policy says of it now, or why it isn't even asked.
-    async fn judge(
-        &self,
-        request: &StatementRequest,
-    ) -> Result<(Arc<Ruling>, Arc<Decided>), Denied> {
+    async fn judge(&self, request: &StatementRequest) -> Result<Judged, Denied> {
         if Timestamp::now() >= self.expires_at {
             return Err(expired());
         }
@@ -391,20 +466,72 @@ impl Admission {
             return Err(function_call());
         }
         let (ruling, decided) = self.drift.decide(&request.sql).await?;
-        if let Verdict::Deny(_) = &decided.verdict {
-            return Ok((ruling, decided));
+        self.keep_pace(request.protocol, &decided)?;
+        if let Verdict::Deny(denied) = &decided.verdict {
+            return Err(denied.clone());
         }
         if let Some(earlier) = &request.earlier
             && text(earlier.rewritten.as_ref()) != text(decided.rewritten.as_ref())
         {
             return Err(changed_since_parse());
         }
-        // A Parse runs nothing yet: each of its Executes counts. What is held counts when
-        // it is approved.
-        if request.protocol != Protocol::Parse && matches!(decided.verdict, Verdict::Allow(_)) {
-            self.look_up(decided.lookups)?;
+        // A Parse runs nothing yet, and its values aren't known: each of its Executes counts.
+        let by_rows = match request.protocol {
+            Protocol::Parse => Vec::new(),
+            _ => self.foresee(request, &decided).await?,
+        };
+        let judged = Judged::new(ruling, decided, by_rows);
+        // What is held counts when it is approved.
+        if request.protocol != Protocol::Parse && judged.holds.is_empty() {
+            self.look_up(judged.decided.lookups)?;
         }
-        Ok((ruling, decided))
+        Ok(judged)
+    }
+
+    /// By which rules a statement is held for the rows that it is expected to hit.
+    async fn foresee(
+        &self,
+        request: &StatementRequest,
+        decided: &Decided,
+    ) -> Result<Vec<Held>, Denied> {
+        if decided.row_rules.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Of what is held anyway nothing may run while it is planned.
+        let explains = decided.statements == 1
+            && decided
+                .held
+                .as_ref()
+                .is_none_or(|held| held.holds.is_empty() || held.explainable.is_ok());
+        let expected = match explains {
+            true => self.expect(request, decided).await.inspect_err(|error| {
+                tracing::debug!(%error, "a statement's rows could not be estimated");
+            }),
+            false => Err(NoAnswer::NoPlan),
+        };
+        allowance::foreseen(&decided.row_rules, expected.ok().map(|expected| expected.rows))
+    }
+
+    /// What PostgreSQL expects of the text that would be forwarded.
+    async fn expect(
+        &self,
+        request: &StatementRequest,
+        decided: &Decided,
+    ) -> Result<Expectation, NoAnswer> {
+        let sql = text(decided.rewritten.as_ref()).unwrap_or(&request.sql);
+        self.drift.expect(sql, request.bound.as_ref()).await
+    }
+
+    /// Counts the statements of a minute: those that would run, allowed or not. The end
+    /// of a transaction is always let through.
+    fn keep_pace(&self, protocol: Protocol, decided: &Decided) -> Result<(), Denied> {
+        let Some(pace) = &self.pace else { return Ok(()) };
+        if protocol == Protocol::Parse || decided.ends_transaction {
+            return Ok(());
+        }
+        let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.take(decided.statements.max(1), self.began.elapsed())
+            .map_err(|wait| allowance::too_fast(&self.role, wait))
     }
 
     /// Counts the values that a statement looks up.
@@ -425,14 +552,19 @@ impl Admission {
     }
 
     fn permit(&self, statement: u64, ruling: &Ruling, decided: &Decided, leave: Leave) -> Permit {
+        let lifted = leave.approval().map_or(&[][..], |approval| &approval.lifted[..]);
         Permit {
             statement,
-            leave,
             rewritten: decided.rewritten.clone(),
             touches_masked: decided.touches_masked,
-            row_limit: self.role.limits.rows,
+            allowance: Allowance::of(statement, &self.role, &decided.row_rules, lifted),
+            decided_when_run: !decided.row_rules.is_empty() || self.role.keeps_hours(),
             forget: decided.forget.clone(),
+            cursors: decided.cursors.as_slice().into(),
+            runs: decided.runs.as_slice().into(),
             masked_columns: ruling.masked().clone(),
+            detection: self.detection.clone(),
+            leave,
         }
     }
 
@@ -448,12 +580,56 @@ impl Admission {
     }
 }
 
+/// What is to be said of a statement that isn't denied.
+#[derive(Debug)]
+struct Judged {
+    ruling: Arc<Ruling>,
+    decided: Arc<Decided>,
+    /// Whose approval it takes, and by which rule: each of them.
+    holds: Vec<Held>,
+    /// Those of the rules that hang on its rows.
+    by_rows: Arc<[RuleRef]>,
+}
+
+impl Judged {
+    fn new(ruling: Arc<Ruling>, decided: Arc<Decided>, by_rows: Vec<Held>) -> Self {
+        let mut holds = decided.held.as_ref().map_or_else(Vec::new, |held| held.holds.clone());
+        let rules = by_rows.iter().map(|held| held.rule.clone()).collect();
+        for held in by_rows {
+            // The rows are what its reviewers should know: an earlier approval of the
+            // same statement with other values says nothing of them.
+            match holds.iter_mut().find(|known| known.reviewers == held.reviewers) {
+                Some(known) => *known = held,
+                None => holds.push(held),
+            }
+        }
+        Self { ruling, decided, holds, by_rows: rules }
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self.holds.first() {
+            Some(held) => Verdict::Hold(held.clone()),
+            None => self.decided.verdict.clone(),
+        }
+    }
+}
+
 fn text(rewritten: Option<&Rewritten>) -> Option<&str> {
     rewritten.map(|rewritten| &*rewritten.text)
 }
 
 impl Refusal {
     fn of(statement: u64, denied: &Denied) -> Self {
+        if denied.rule == builtin(SYNTAX) {
+            // A slip of the pen, told as PostgreSQL tells it.
+            return Self {
+                statement,
+                sqlstate: "42601",
+                message: denied.reason.clone(),
+                detail: String::new(),
+                hint: denied.hint.clone(),
+            };
+        }
         Self {
             statement,
             sqlstate: "42501",

@@ -11,8 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
+
 use super::{
     analyst::Analyst,
+    estimate::{self, Bound, Expectation, NoAnswer},
     own_connection::OwnConnection,
     ruling::{Decided, Ruling, builtin},
     upstream::UpstreamError,
@@ -26,6 +29,8 @@ use crate::{
 /// database that takes long to answer is asked more rarely.
 const PERIOD: Duration = Duration::from_secs(1);
 const SHARE_OF_TIME: u32 = 50;
+/// How long the database may take over an EXPLAIN.
+const PATIENCE_FOR_ESTIMATES: Duration = Duration::from_secs(5);
 /// How old the last answer may be when a statement is decided.
 const TRUSTED_FOR: Duration = Duration::from_secs(15);
 
@@ -135,10 +140,21 @@ impl Drift {
         self.decide(sql).await
     }
 
-    /// The text of the one row and column that pgate's own question returns, asked as
-    /// the session's role.
-    pub(super) async fn ask(&self, sql: &str) -> Result<String, UpstreamError> {
-        self.connection.lock().await.query_text(sql).await
+    /// What PostgreSQL expects of one statement, asked as the session's role; an error
+    /// where it can't say, or not soon.
+    pub(super) async fn expect(
+        &self,
+        sql: &str,
+        bound: Option<&Bound>,
+    ) -> Result<Expectation, NoAnswer> {
+        let question = estimate::question(sql);
+        let asked = async {
+            let mut connection = self.connection.lock().await;
+            connection.explain(&question, bound).await
+        };
+        let answer = tokio::time::timeout(PATIENCE_FOR_ESTIMATES, asked).await;
+        let plan = answer.unwrap_or(Err(UpstreamError::Slow))?;
+        Expectation::of_plan(&plan).ok_or(NoAnswer::NoPlan)
     }
 
     /// Looks for changes from time to time, for ever.
@@ -155,11 +171,12 @@ impl Drift {
     }
 
     async fn decide_on(&self, ruling: &Arc<Ruling>, sql: &Arc<str>) -> Arc<Decided> {
-        if let Some(decided) = ruling.recall(sql) {
+        let now = Timestamp::now();
+        if let Some(decided) = ruling.recall(sql, now) {
             return decided;
         }
         let (ruling, text) = (ruling.clone(), sql.clone());
-        match self.analyst.ask(move || ruling.decide(&text)).await {
+        match self.analyst.ask(move || ruling.decide(&text, now)).await {
             Ok(decided) => decided,
             Err(lost) => Arc::new(Decided::unanalysed(lost.to_string())),
         }

@@ -1,31 +1,36 @@
-//! What PostgreSQL's planner expects of a held statement, for its reviewers.
+//! What PostgreSQL's planner expects of a statement, for the rules on rows and for the
+//! reviewers of a held one: EXPLAIN, which runs nothing.
 //!
-//! The question goes over pgate's own connection, with the privileges of the session's
-//! role, in a read-only transaction with short timeouts; EXPLAIN plans and never
-//! executes. Of the answer two numbers are kept: a plan's conditions hold values. It
-//! refuses to explain what could run code of the database's owner while it is planned.
+//! Owns the question and the reading of its answer. It is asked on pgate's own
+//! connection, under the session's role, in a read-only transaction with short timeouts:
+//! what the session's open transaction has changed isn't seen there, and a table that it
+//! has locked isn't waited for long. Of the answer two numbers are kept: a plan's
+//! conditions hold values. For a held statement it refuses to explain what could run
+//! code of the database's owner while it is planned.
 
-use std::time::Duration;
-
+use bytes::Bytes;
 use serde::Deserialize;
-use tokio::time::timeout;
 
-use super::{drift::Drift, upstream::UpstreamError};
+use super::upstream::UpstreamError;
 use crate::{
     api::Estimate,
-    journal::Parameter,
-    sql::{self, Catalog, Statement, StatementKind, quote_literal},
+    sql::{Statement, StatementKind},
 };
 
-/// How long the whole question may take.
-const PATIENCE: Duration = Duration::from_secs(4);
 /// What is set for the question alone.
-const GUARD: &str = "SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '3s'; \
-                     SET LOCAL lock_timeout = '500ms'; SET LOCAL jit = off; ";
-/// The name under which a statement with parameters is prepared.
-const PREPARED: &str = "pgate_estimate";
+pub(super) const GUARD: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '3s'; \
+                                SET LOCAL lock_timeout = '500ms'; SET LOCAL jit = off";
 
-/// Why a statement can't be explained.
+/// What a statement is run with.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// The types that its Parse names, as that message holds them.
+    pub types: Bytes,
+    /// Its Bind.
+    pub bind: Bytes,
+}
+
+/// Why a held statement can't be explained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotExplained {
     #[error("there is more than one statement")]
@@ -34,17 +39,11 @@ pub(super) enum NotExplained {
     Kind,
     #[error("it calls functions, operators or types that aren't PostgreSQL's own")]
     ForeignCode,
-    #[error("one of its values is binary or too long to be repeated")]
-    Values,
 }
 
-/// The text to explain: one statement that has a plan and runs no code but PostgreSQL's
-/// own while it is planned. `sent` is the query string as it would go out.
-pub(super) fn explainable(
-    statements: &[Statement],
-    sent: &str,
-    catalog: &Catalog,
-) -> Result<String, NotExplained> {
+/// Whether it is one statement that has a plan and runs no code but PostgreSQL's own
+/// while it is planned.
+pub(super) fn explainable(statements: &[Statement]) -> Result<(), NotExplained> {
     let [Statement { facts, .. }] = statements else { return Err(NotExplained::Several) };
     match facts.kind {
         StatementKind::Select
@@ -57,68 +56,43 @@ pub(super) fn explainable(
     let own = facts.functions.iter().all(|call| call.builtin && call.candidates.is_empty())
         && facts.operators.iter().all(|operator| operator.builtin)
         && facts.types.iter().all(|named| named.builtin);
-    if !own {
-        return Err(NotExplained::ForeignCode);
-    }
-    // Nothing may stand behind it that the prefix doesn't reach.
-    let read = sql::analyse(&explain(sent), catalog).map_err(|_| NotExplained::Kind)?;
-    match read.as_slice() {
-        [only] if only.facts.kind == StatementKind::Explain => Ok(sent.to_owned()),
-        _ => Err(NotExplained::Several),
+    if own { Ok(()) } else { Err(NotExplained::ForeignCode) }
+}
+
+/// The question about one statement. It goes out in a Parse, which takes no second one.
+pub(super) fn question(sql: &str) -> String {
+    format!("EXPLAIN (FORMAT JSON) {sql}")
+}
+
+/// Why there is no expectation.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error("PostgreSQL's answer is no plan")]
+    NoPlan,
+}
+
+impl NoAnswer {
+    /// The reason for the reviewers: PostgreSQL's message may quote a value.
+    pub(super) fn told(&self) -> Estimate {
+        let why = match self {
+            Self::Upstream(UpstreamError::Refused { sqlstate, .. }) => {
+                format!("PostgreSQL does not plan it (SQLSTATE {sqlstate})")
+            }
+            other => other.to_string(),
+        };
+        Estimate::Unavailable { why }
     }
 }
 
-fn explain(statement: &str) -> String {
-    format!("EXPLAIN (FORMAT JSON) {statement}\n")
-}
-
-/// The question to PostgreSQL: one query string, and so one transaction.
-fn question(statement: &str, parameters: &[Parameter]) -> Result<String, NotExplained> {
-    if parameters.is_empty() {
-        return Ok(format!("{GUARD}{}", explain(statement)));
-    }
-    let values = parameters
-        .iter()
-        .map(|parameter| match parameter {
-            Parameter::Null => Ok("NULL".to_owned()),
-            Parameter::Text(text) => Ok(quote_literal(text)),
-            Parameter::Binary(_) | Parameter::Cut { .. } => Err(NotExplained::Values),
-        })
-        .collect::<Result<Vec<_>, _>>()?
-        .join(", ");
-    Ok(format!(
-        "{GUARD}DEALLOCATE ALL; PREPARE {PREPARED} AS {statement}\n; \
-         EXPLAIN (FORMAT JSON) EXECUTE {PREPARED} ({values})"
-    ))
-}
-
-/// Asks PostgreSQL.
-pub(super) async fn estimate(
-    statement: &Result<String, NotExplained>,
-    parameters: &[Parameter],
-    drift: &Drift,
-) -> Estimate {
-    let question = match statement {
-        Ok(statement) => question(statement, parameters),
-        Err(why) => Err(*why),
-    };
-    let question = match question {
-        Ok(question) => question,
-        Err(why) => return Estimate::Unavailable { why: why.to_string() },
-    };
-    let answer = timeout(PATIENCE, drift.ask(&question)).await;
-    let why = match answer.unwrap_or(Err(UpstreamError::Slow)) {
-        Ok(plan) => match numbers(&plan) {
-            Some(estimate) => return estimate,
-            None => "PostgreSQL's answer is no plan".to_owned(),
-        },
-        // Its message may quote a value.
-        Err(UpstreamError::Refused { sqlstate, .. }) => {
-            format!("PostgreSQL does not plan it (SQLSTATE {sqlstate})")
-        }
-        Err(error) => error.to_string(),
-    };
-    Estimate::Unavailable { why }
+/// What the planner expects.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Expectation {
+    /// The rows that come out, or that are found to write.
+    pub(super) rows: u64,
+    /// The cost, in the planner's units.
+    pub(super) cost: f64,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +105,8 @@ struct Explained {
 struct Plan {
     #[serde(rename = "Node Type")]
     node: String,
+    #[serde(rename = "Parent Relationship")]
+    relationship: Option<String>,
     #[serde(rename = "Total Cost")]
     cost: f64,
     #[serde(rename = "Plan Rows")]
@@ -139,43 +115,45 @@ struct Plan {
     below: Vec<Plan>,
 }
 
-/// The rows of a plan and its cost. A node that modifies a table returns no rows: those
-/// below it are changed.
-fn numbers(plan: &str) -> Option<Estimate> {
-    let explained = serde_json::from_str::<Vec<Explained>>(plan).ok()?;
-    let Plan { node, cost, rows, below } = explained.into_iter().next()?.plan;
-    let rows = match below.first() {
-        Some(source) if node == "ModifyTable" => &source.rows,
-        _ => &rows,
-    };
-    Some(Estimate::Planned { rows: rows.as_u64().unwrap_or(u64::MAX), cost })
+impl Expectation {
+    /// Reads a plan. The node that writes returns no rows: it writes what its source finds.
+    pub(super) fn of_plan(plan: &str) -> Option<Self> {
+        let explained = serde_json::from_str::<Vec<Explained>>(plan).ok()?;
+        let Plan { node, cost, rows, below, .. } = explained.into_iter().next()?.plan;
+        let count = |rows: &serde_json::Number| rows.as_u64().unwrap_or(u64::MAX);
+        if node != "ModifyTable" {
+            return Some(Self { rows: count(&rows), cost });
+        }
+        let is_source =
+            |plan: &&Plan| matches!(plan.relationship.as_deref(), Some("Outer" | "Member"));
+        let mut sources = below.iter().filter(is_source).map(|plan| count(&plan.rows)).peekable();
+        sources.peek()?;
+        Some(Self { rows: sources.fold(0, u64::saturating_add), cost })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::{analyse, on_large_stack};
+    use crate::sql::{Catalog, analyse, on_large_stack};
 
-    fn asked(sql: &str) -> Result<String, NotExplained> {
+    fn asked(sql: &str) -> Result<(), NotExplained> {
         let catalog = Catalog::builder()
             .table("shop.orders", &[("id", "int8"), ("note", "text")])
             .function("shop.purge", true, false)
             .build();
-        on_large_stack(|| {
-            let statements = analyse(sql, &catalog).expect("it parses");
-            explainable(&statements, sql, &catalog)
-        })
+        on_large_stack(|| explainable(&analyse(sql, &catalog).expect("it parses")))
     }
 
     #[test]
-    fn only_one_plain_statement_without_foreign_code_is_explained() {
+    fn only_one_plain_statement_without_foreign_code_is_explained_before_its_approval() {
         for sql in [
             "DELETE FROM shop.orders",
             "DELETE FROM shop.orders; -- all of them",
             "/* why */ UPDATE shop.orders SET note = lower(note) WHERE id = $1",
             "SELECT count(*) FROM shop.orders",
         ] {
-            assert_eq!(asked(sql).as_deref(), Ok(sql));
+            assert_eq!(asked(sql), Ok(()), "{sql}");
         }
         for (sql, why) in [
             ("DELETE FROM shop.orders; SELECT 1", NotExplained::Several),
@@ -189,22 +167,28 @@ mod tests {
     }
 
     #[test]
-    fn values_are_quoted_and_what_has_no_text_is_left_alone() {
-        let values = [Parameter::Text("it's\\".into()), Parameter::Null];
-        let question = question("DELETE FROM t WHERE a = $1 -- x", &values).unwrap();
-        assert!(question.contains("AS DELETE FROM t WHERE a = $1 -- x\n; EXPLAIN"), "{question}");
-        assert!(question.ends_with(&format!("({}, NULL)", quote_literal("it's\\"))), "{question}");
-        let binary = [Parameter::Binary("AAAA".into())];
-        assert_eq!(super::question("SELECT $1", &binary), Err(NotExplained::Values));
-    }
-
-    #[test]
-    fn the_rows_that_a_statement_changes_are_those_below_its_modification() {
-        let plan = r#"[{"Plan": {"Node Type": "ModifyTable", "Total Cost": 22.5, "Plan Rows": 0,
-            "Plans": [{"Node Type": "Seq Scan", "Total Cost": 22.0, "Plan Rows": 1270}]}}]"#;
-        assert_eq!(numbers(plan), Some(Estimate::Planned { rows: 1270, cost: 22.5 }));
-        let plan = r#"[{"Plan": {"Node Type": "Seq Scan", "Total Cost": 1.5, "Plan Rows": 9}}]"#;
-        assert_eq!(numbers(plan), Some(Estimate::Planned { rows: 9, cost: 1.5 }));
-        assert_eq!(numbers("[]"), None);
+    fn the_rows_of_a_plan_are_those_that_come_out_or_are_found_to_write() {
+        let node = |kind: &str, relationship: &str, rows: u64, below: &str| {
+            format!(
+                r#"{{"Node Type": "{kind}", "Parent Relationship": "{relationship}",
+                    "Total Cost": 22.5, "Plan Rows": {rows}, "Plans": [{below}]}}"#
+            )
+        };
+        let scan = |relationship, rows| node("Seq Scan", relationship, rows, "");
+        let write = |below: &[String]| node("ModifyTable", "", 0, &below.join(","));
+        let cases = [
+            (r#"{"Node Type": "Result", "Total Cost": 22.5, "Plan Rows": 70}"#.into(), Some(70)),
+            (write(&[scan("InitPlan", 9), scan("Outer", 12)]), Some(12)),
+            (write(&[scan("Member", 3), scan("Member", 4)]), Some(7)),
+            (write(&[]), None),
+            (r#""Utility Statement""#.into(), None),
+        ];
+        for (plan, rows) in cases {
+            let told = Expectation::of_plan(&format!(r#"[{{"Plan": {plan}}}]"#));
+            let expected = rows.map(|rows| Expectation { rows, cost: 22.5 });
+            assert_eq!(told, expected, "{plan}");
+        }
+        assert_eq!(Expectation::of_plan("[]"), None);
+        assert_eq!(Expectation::of_plan(""), None);
     }
 }

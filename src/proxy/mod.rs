@@ -6,6 +6,7 @@
 //! where it runs: a laptop and a gateway are the same to it.
 
 mod admission;
+mod allowance;
 mod analyst;
 mod cancel;
 mod connection;
@@ -29,8 +30,10 @@ pub use admission::{
     Admission, Admitted, ConnectionPermit, ConnectionRequest, Forget, Permit, Refusal, Review,
     Rewritten, StatementRequest, Unrecorded,
 };
+pub use allowance::{Allowance, Cap};
 pub use drift::{Drift, DriftError};
 pub use engine::{Ended, Ender, Endpoints, Engine, EngineConfig, Running};
+pub use estimate::Bound;
 pub use listener::ListenError;
 pub use own_connection::OwnConnection;
 pub use review::ReviewDesk;

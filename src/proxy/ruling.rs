@@ -11,13 +11,19 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
+
 use super::{
     admission::{Forget, Rewritten},
+    allowance,
     estimate::{self, NotExplained},
 };
 use crate::{
-    policy::{self, Allowed, Compiled, Denied, Enforcement, Held, Role, RuleRef, Verdict},
-    sql::{self, AttributeNumber, Catalog, Oid, Shape, Statement, StatementKind},
+    policy::{
+        self, Allowed, Compiled, Counted, Denied, Enforcement, Held, Role, RowRule, RuleRef,
+        Verdict,
+    },
+    sql::{self, AttributeNumber, Catalog, CursorUse, Oid, Shape, Statement, StatementKind},
 };
 
 /// Texts up to this length are remembered with their decision, so many at most.
@@ -31,24 +37,42 @@ pub struct Decided {
     pub(super) rewritten: Option<Rewritten>,
     pub(super) touches_masked: bool,
     pub(super) forget: Forget,
-    /// What its reviewers are told, where it is held.
+    /// What its reviewers are told, where it is held, or may be for the rows that it hits.
     pub(super) held: Option<Box<HeldText>>,
     /// How many values it looks up in masked columns.
     pub(super) lookups: u32,
     /// Whether it names a relation that the catalog doesn't have (yet): it is then
     /// decided once more when the database has been asked.
     pub(super) unresolved: bool,
+    /// The rules that hang on how many rows it hits.
+    pub(super) row_rules: Vec<RowRule>,
+    /// How many statements it holds.
+    pub(super) statements: u32,
+    /// Whether it only ends a transaction, or part of one.
+    pub(super) ends_transaction: bool,
+    /// The SQL cursors that it declares, reads or closes.
+    pub(super) cursors: Vec<CursorUse>,
+    /// The prepared statements that it runs by SQL.
+    pub(super) runs: Vec<String>,
 }
 
-/// A held query string, as far as its text alone says it.
+/// Decisions by their texts. Where rules keep hours, those of one minute: hours begin
+/// and end with minutes.
+#[derive(Debug, Default)]
+struct Remembered {
+    minute: i64,
+    decisions: HashMap<Arc<str>, Arc<Decided>>,
+}
+
+/// A query string that is or may be held, as far as its text alone says it.
 #[derive(Debug)]
 pub(super) struct HeldText {
-    /// Whose approval it takes, and by which rule: each of them.
+    /// Whose approval it takes whatever rows it hits, and by which rule: each of them.
     pub(super) holds: Vec<Held>,
     /// What it is apart from its constants.
     pub(super) shape: Option<Shape>,
-    /// The statement to explain, or why there is none.
-    pub(super) explainable: Result<String, NotExplained>,
+    /// Why PostgreSQL can't be asked what it expects of it before a reviewer has approved it.
+    pub(super) explainable: Result<(), NotExplained>,
 }
 
 /// The shapes of the relations with masked columns, by OID.
@@ -64,7 +88,7 @@ pub struct Ruling {
     masked: Arc<HashSet<(Oid, AttributeNumber)>>,
     masked_relations: HashSet<Oid>,
     compiled_for: Arc<Shapes>,
-    remembered: Mutex<HashMap<Arc<str>, Arc<Decided>>>,
+    remembered: Mutex<Remembered>,
 }
 
 impl Ruling {
@@ -114,27 +138,42 @@ impl Ruling {
         &self.masked
     }
 
-    /// An earlier decision on exactly this text.
-    pub(super) fn recall(&self, sql: &str) -> Option<Arc<Decided>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned()
+    /// An earlier decision on exactly this text that still holds.
+    pub(super) fn recall(&self, sql: &str, now: Timestamp) -> Option<Arc<Decided>> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = remembered.minute == self.minute(now);
+        current.then(|| remembered.decisions.get(sql).cloned()).flatten()
     }
 
-    /// Decides a query string. Needs [the large stack](sql::on_large_stack).
-    pub fn decide(&self, sql: &Arc<str>) -> Arc<Decided> {
-        let decided = Arc::new(self.decide_afresh(sql));
+    /// Decides a query string as of `now`. Needs [the large stack](sql::on_large_stack).
+    pub fn decide(&self, sql: &Arc<str>, now: Timestamp) -> Arc<Decided> {
+        let decided = Arc::new(self.decide_afresh(sql, now));
         if sql.len() <= REMEMBERED_BYTES {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            if remembered.len() >= REMEMBERED {
-                remembered.clear();
+            let minute = self.minute(now);
+            if remembered.minute != minute || remembered.decisions.len() >= REMEMBERED {
+                *remembered = Remembered { minute, decisions: HashMap::new() };
             }
-            remembered.insert(sql.clone(), decided.clone());
+            remembered.decisions.insert(sql.clone(), decided.clone());
         }
         decided
     }
 
-    fn decide_afresh(&self, text: &str) -> Decided {
+    /// The minute for which decisions hold; always the same where no rule keeps hours.
+    fn minute(&self, now: Timestamp) -> i64 {
+        if self.role.keeps_hours() { now.as_second().div_euclid(60) } else { 0 }
+    }
+
+    fn decide_afresh(&self, text: &str, now: Timestamp) -> Decided {
         let statements = match sql::analyse(text, &self.catalog) {
             Ok(statements) => statements,
+            Err(sql::AnalysisError::Syntax(message)) => {
+                return Decided::refused(Denied {
+                    rule: builtin(SYNTAX),
+                    reason: message,
+                    hint: "pgate reads statements by PostgreSQL 18's grammar.".into(),
+                });
+            }
             Err(error) => {
                 return Decided::refused(Denied {
                     rule: builtin("unreadable"),
@@ -150,11 +189,14 @@ impl Ruling {
         let mut lookups = BTreeMap::<String, u32>::new();
         let mut holds: Vec<Held> = Vec::new();
         let mut replacements = Vec::with_capacity(statements.len());
+        let mut row_rules: Vec<RowRule> = Vec::new();
         for statement in &statements {
             if let Some(denied) = self.drifted(statement) {
                 return Decided::refused(denied);
             }
-            let decision = policy::decide(statement, &self.role, &self.compiled, &self.catalog);
+            let decision =
+                policy::decide(statement, &self.role, &self.compiled, &self.catalog, now);
+            row_rules.extend(decision.row_rules);
             match decision.verdict {
                 Verdict::Allow(allowed) => {
                     rule.get_or_insert(allowed.rule);
@@ -172,45 +214,57 @@ impl Ruling {
                 *count = count.saturating_add(values);
             }
             for held in decision.holds {
-                if !holds.iter().any(|known| known.reviewers == held.reviewers) {
-                    holds.push(held);
+                add_hold(&mut holds, held);
+            }
+        }
+        if statements.len() > 1 {
+            // The rows of one among several can't be counted: what is denied is denied, and
+            // what is held the reviewer looks at.
+            let written = |rule: &RowRule| rule.counts == Counted::Written;
+            let (alone, others): (Vec<_>, _) = row_rules.into_iter().partition(written);
+            row_rules = others;
+            for rule in &alone {
+                match allowance::not_alone(rule) {
+                    Verdict::Deny(denied) => return Decided::refused(denied),
+                    Verdict::Hold(held) => add_hold(&mut holds, held),
+                    Verdict::Allow(_) => {}
                 }
             }
         }
+        row_rules.sort_by_key(|rule| matches!(rule.verdict, Verdict::Hold(_)));
         let rewritten = match self.rewrite(text, &statements, &replacements) {
             Ok(rewritten) => rewritten,
             Err(denied) => return Decided::refused(denied),
         };
-        let touches_masked = statements.iter().any(|statement| self.touches_masked(statement));
-        let forget = forgotten(&statements);
         let looked_up = lookups.values().fold(0, |sum: u32, many| sum.saturating_add(*many));
-        if let Some(first) = holds.first() {
-            let sent = rewritten.as_ref().map_or(text, |rewritten| &*rewritten.text);
-            return Decided {
-                verdict: Verdict::Hold(first.clone()),
-                touches_masked,
-                forget,
-                lookups: looked_up,
-                unresolved: statements.iter().any(names_the_unknown),
-                held: Some(Box::new(HeldText {
-                    explainable: estimate::explainable(&statements, sent, &self.catalog),
-                    holds,
-                    shape: sql::shape(text),
-                })),
-                rewritten,
-            };
-        }
-        masked.sort();
-        masked.dedup();
-        let rule = rule.unwrap_or_else(|| builtin("empty"));
+        let (verdict, unresolved) = match holds.first() {
+            Some(first) => (Verdict::Hold(first.clone()), statements.iter().any(names_the_unknown)),
+            None => {
+                masked.sort();
+                masked.dedup();
+                let rule = rule.unwrap_or_else(|| builtin("empty"));
+                let allowed = Allowed { rule, masked, lookups };
+                (Verdict::Allow(allowed), statements.iter().any(uses_the_unknown))
+            }
+        };
+        let by_rows = |rule: &RowRule| matches!(rule.verdict, Verdict::Hold(_));
+        let held = (!holds.is_empty() || row_rules.iter().any(by_rows)).then(|| {
+            let explainable = estimate::explainable(&statements);
+            Box::new(HeldText { holds, shape: sql::shape(text), explainable })
+        });
         Decided {
-            verdict: Verdict::Allow(Allowed { rule, masked, lookups }),
+            verdict,
             rewritten,
-            touches_masked,
-            forget,
-            held: None,
+            touches_masked: statements.iter().any(|statement| self.touches_masked(statement)),
+            forget: forgotten(&statements),
+            held,
             lookups: looked_up,
-            unresolved: statements.iter().any(uses_the_unknown),
+            unresolved,
+            row_rules,
+            statements: u32::try_from(statements.len()).unwrap_or(u32::MAX),
+            ends_transaction: statements.iter().all(ends_transaction),
+            runs: statements.iter().flat_map(run).collect(),
+            cursors: statements.into_iter().flat_map(|statement| statement.facts.cursors).collect(),
         }
     }
 
@@ -298,6 +352,11 @@ impl Decided {
             held: None,
             lookups: 0,
             unresolved: false,
+            row_rules: Vec::new(),
+            statements: 1,
+            ends_transaction: false,
+            cursors: Vec::new(),
+            runs: Vec::new(),
         }
     }
 
@@ -311,9 +370,32 @@ impl Decided {
     }
 }
 
+/// The rule that refuses what isn't PostgreSQL's grammar.
+pub(super) const SYNTAX: &str = "syntax";
+
 /// One of pgate's own rules.
 pub(super) fn builtin(name: &str) -> RuleRef {
     RuleRef { rule: format!("builtin.{name}"), place: None }
+}
+
+/// One hold for each who must approve.
+fn add_hold(holds: &mut Vec<Held>, held: Held) {
+    if !holds.iter().any(|known| known.reviewers == held.reviewers) {
+        holds.push(held);
+    }
+}
+
+/// The prepared statements that a statement runs by SQL.
+fn run(Statement { facts, .. }: &Statement) -> Vec<String> {
+    match facts.kind {
+        StatementKind::Prepare | StatementKind::Deallocate => Vec::new(),
+        _ => facts.prepared.clone(),
+    }
+}
+
+fn ends_transaction(statement: &Statement) -> bool {
+    use sql::TransactionControl::{Commit, Rollback, Savepoint};
+    matches!(statement.facts.transaction, Some(Commit | Rollback | Savepoint))
 }
 
 /// Whether it names something that the catalog doesn't have.
@@ -355,5 +437,34 @@ fn forgotten(statements: &[Statement]) -> Forget {
         Forget::Nothing
     } else {
         Forget::Statements(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_ends_with_the_minute_where_rules_keep_hours() {
+        let text = r#"
+            [target.t]
+            url = "postgres://localhost/shop"
+            credential = { kind = "static", user = "app", password = "env:UNUSED" }
+            [role.r]
+            targets = ["t"]
+            allow = [{ actions = ["select"], between = "08:00-18:00", zone = "UTC" }]
+        "#;
+        let roles = policy::parse(&[("t.toml".to_owned(), text.to_owned())]).unwrap().roles;
+        let catalog = Catalog::builder().table("shop.orders", &[("id", "int8")]).build();
+        let role = Arc::new(roles["r"].clone());
+        let ruling = Ruling::first(role, catalog, Enforcement::Static).unwrap();
+        let sql: Arc<str> = "SELECT id FROM shop.orders".into();
+        let at = |time: &str| format!("2026-01-14T{time}Z").parse::<Timestamp>().unwrap();
+        let allows = |decided: &Decided| matches!(decided.verdict, Verdict::Allow(_));
+        sql::on_large_stack(|| assert!(allows(&ruling.decide(&sql, at("17:59:30")))));
+        assert!(ruling.recall(&sql, at("17:59:59.999")).is_some_and(|decided| allows(&decided)));
+        assert!(ruling.recall(&sql, at("18:00:00")).is_none());
+        sql::on_large_stack(|| assert!(!allows(&ruling.decide(&sql, at("18:00:00")))));
+        assert!(ruling.recall(&sql, at("17:59:59")).is_none());
     }
 }

@@ -15,11 +15,13 @@ use tokio::{
 
 use super::{
     admission::ConnectionPermit,
+    estimate::{self, Bound},
     stream::Stream,
     tls::{self, Check, Tls},
 };
 use crate::{
     api::DatabaseAccess,
+    sql::quote_identifier,
     wire::{
         self, Authentication, BackendKey, ErrorFields, WireError,
         scram::{ChannelBinding, ClientFirst, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError},
@@ -104,6 +106,7 @@ pub struct UpstreamConfig {
     user: String,
     password: SecretString,
     database: String,
+    search_path: Option<String>,
 }
 
 impl UpstreamConfig {
@@ -131,7 +134,16 @@ impl UpstreamConfig {
             user: access.user.clone(),
             password: access.password.clone(),
             database: access.database.clone(),
+            search_path: None,
         })
+    }
+
+    /// Begins every session with this search path; with an empty one, with the database's own.
+    #[must_use]
+    pub fn with_search_path(mut self, schemas: &[String]) -> Self {
+        let quoted = schemas.iter().map(|schema| quote_identifier(schema)).collect::<Vec<_>>();
+        self.search_path = (!quoted.is_empty()).then(|| quoted.join(", "));
+        self
     }
 
     /// The database role.
@@ -209,6 +221,9 @@ impl UpstreamConfig {
             ("standard_conforming_strings", "on"),
         ] {
             all.insert(name.to_owned(), value.to_owned());
+        }
+        if let Some(path) = &self.search_path {
+            all.insert("search_path".to_owned(), path.clone());
         }
         upstream.stream.write_all(&wire::startup_message(&all)?).await?;
         self.authenticate(&mut upstream, binding, encrypted).await?;
@@ -371,7 +386,37 @@ pub async fn query_text(upstream: &mut Upstream, sql: &str) -> Result<String, Up
 async fn ask(upstream: &mut Upstream, sql: &str) -> Result<String, UpstreamError> {
     let mut out = BytesMut::new();
     wire::query(sql, &mut out);
-    upstream.stream.write_all(&out).await?;
+    answer(upstream, &out, 1).await
+}
+
+/// The same of one EXPLAIN in the extended protocol, with the values bound to it, in a
+/// transaction of its own that ends with it.
+pub(super) async fn explain(
+    upstream: &mut Upstream,
+    sql: &str,
+    bound: Option<&Bound>,
+) -> Result<String, UpstreamError> {
+    let mut out = BytesMut::new();
+    let (types, values) = match bound {
+        Some(bound) => (&bound.types[..], wire::parse_bind(&bound.bind)?.values),
+        None => (&[0, 0][..], Vec::new()),
+    };
+    wire::query(estimate::GUARD, &mut out);
+    wire::parse("", sql, types, &mut out);
+    wire::bind_values(&values, &mut out);
+    wire::execute("", 0, &mut out);
+    wire::sync(&mut out);
+    wire::query("ROLLBACK", &mut out);
+    timeout(QUERY_PATIENCE, answer(upstream, &out, 3)).await.unwrap_or(Err(UpstreamError::Slow))
+}
+
+/// Sends requests that so many ReadyForQuery end, of which one has an answer.
+async fn answer(
+    upstream: &mut Upstream,
+    out: &[u8],
+    mut ends: u32,
+) -> Result<String, UpstreamError> {
+    upstream.stream.write_all(out).await?;
     upstream.stream.flush().await?;
     let mut answer = None;
     let mut failed = None;
@@ -384,7 +429,8 @@ async fn ask(upstream: &mut Upstream, sql: &str) -> Result<String, UpstreamError
                 let text = std::str::from_utf8(value).map_err(|_| WireError::NotUtf8("DataRow"))?;
                 answer = Some(text.to_owned());
             }
-            Some(b'E') => failed = Some(refused(&message)?),
+            Some(b'E') if failed.is_none() => failed = Some(refused(&message)?),
+            Some(b'Z') if ends > 1 => ends -= 1,
             Some(b'Z') => break,
             _ => {}
         }

@@ -26,14 +26,49 @@ pub enum Action {
     Copy,
     /// CALL of a procedure.
     Call,
-    /// Creates, alters or drops objects, privileges and comments.
+    /// Any of the five below: a rule that names it means them all.
     Ddl,
+    /// CREATE, SELECT INTO, IMPORT FOREIGN SCHEMA.
+    Create,
+    /// ALTER, RENAME, REASSIGN OWNED.
+    Alter,
+    /// DROP, ALTER TABLE … DROP COLUMN.
+    Drop,
+    /// GRANT, REVOKE, ALTER DEFAULT PRIVILEGES.
+    Grant,
+    /// COMMENT, SECURITY LABEL.
+    Comment,
     /// VACUUM, ANALYZE, REINDEX, CLUSTER, REFRESH MATERIALIZED VIEW, CHECKPOINT.
     Maintain,
     /// EXPLAIN, besides the actions of the statement it explains.
     Explain,
     /// SET and RESET of settings beyond the harmless ones.
     Set,
+}
+
+impl Action {
+    /// Whether it defines, changes or drops objects: what `ddl` means in a rule.
+    pub fn is_definition(self) -> bool {
+        match self {
+            Action::Ddl
+            | Action::Create
+            | Action::Alter
+            | Action::Drop
+            | Action::Grant
+            | Action::Comment => true,
+            Action::Select
+            | Action::Insert
+            | Action::Update
+            | Action::Delete
+            | Action::Truncate
+            | Action::Merge
+            | Action::Copy
+            | Action::Call
+            | Action::Maintain
+            | Action::Explain
+            | Action::Set => false,
+        }
+    }
 }
 
 /// An identifier as PostgreSQL reads it: folded or unquoted, at most 63 bytes.
@@ -144,8 +179,10 @@ pub struct Facts {
     pub prepared: Vec<String>,
     /// Actions on no relation that a rule can name (DO, CREATE ROLE, CHECKPOINT, SET …).
     pub actions: Vec<Action>,
-    /// Whether an UPDATE or DELETE has no WHERE clause.
-    pub unfiltered: bool,
+    /// The SQL cursors that it declares, reads or closes.
+    pub cursors: Vec<CursorUse>,
+    /// Whether its command tag tells how many rows it has written.
+    pub row_count: RowCount,
     /// Node kinds and shapes without a handler. Not empty means: deny.
     pub unclassified: Vec<String>,
 }
@@ -166,10 +203,38 @@ impl Facts {
             lookups: Vec::new(),
             prepared: Vec::new(),
             actions: Vec::new(),
-            unfiltered: false,
+            cursors: Vec::new(),
+            row_count: RowCount::Unseen,
             unclassified: Vec::new(),
         }
     }
+}
+
+/// Whether anybody outside the server can tell how many rows a statement writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowCount {
+    /// Its one write is the statement itself, whose command tag counts the rows.
+    Told,
+    /// It runs nothing: EXPLAIN without ANALYZE.
+    NotRun,
+    /// It writes in a CTE, more than once, or in something that runs later.
+    Unseen,
+}
+
+/// A use of an SQL cursor. Cursors and the protocol's portals share their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CursorUse {
+    /// DECLARE.
+    Declare {
+        /// Its name.
+        name: String,
+        /// Whether it outlives its transaction (WITH HOLD).
+        hold: bool,
+    },
+    /// FETCH and MOVE.
+    Fetch(String),
+    /// CLOSE; `None` closes all.
+    Close(Option<String>),
 }
 
 /// What a relation is used for at one place.
@@ -232,6 +297,9 @@ pub struct RelationUse {
     pub columns: Vec<String>,
     /// Whether TABLESAMPLE is applied (a sub-select can't be sampled).
     pub sampled: bool,
+    /// For an UPDATE's or DELETE's target: nothing in the text names the rows that
+    /// it hits (see the walk's `narrowing`).
+    pub unfiltered: bool,
 }
 
 /// Where a column reference stands: predicates can tell a value by asking.

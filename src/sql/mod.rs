@@ -25,9 +25,9 @@ pub use catalog::{
     Derived, EPOCH_QUERY, Flow, Function, Lineage, Oid, Origin, Relation, RelationKind, Volatility,
 };
 pub use facts::{
-    Access, Action, ColumnContext, ColumnUse, Facts, FunctionUse, LookupPredicate, Name,
-    OperatorUse, RelationUse, Resolution, ScanReplacement, SettingUse, SettingValue, SideDoor,
-    Statement, StatementKind, TransactionControl, TypeUse,
+    Access, Action, ColumnContext, ColumnUse, CursorUse, Facts, FunctionUse, LookupPredicate, Name,
+    OperatorUse, RelationUse, Resolution, RowCount, ScanReplacement, SettingUse, SettingValue,
+    SideDoor, Statement, StatementKind, TransactionControl, TypeUse,
 };
 pub use parse::AnalysisError;
 pub use pretty::pretty;

@@ -159,6 +159,11 @@ pub fn ready_for_query(status: TransactionStatus, out: &mut BytesMut) {
     message(b'Z', out, |body| body.put_u8(status));
 }
 
+/// The number of rows that a command tag ends with (manual, 55.7, CommandComplete).
+pub fn tag_rows(tag: &str) -> Option<u64> {
+    tag.rsplit(' ').next()?.parse().ok()
+}
+
 /// The tag of a whole CommandComplete.
 pub fn command_tag(message: &[u8]) -> Result<&str, WireError> {
     let mut fields = Fields::of_message(message, "CommandComplete")?;

@@ -24,6 +24,8 @@ pub mod field {
     pub const INTERNAL_QUERY: u8 = b'q';
     /// Where: the call stack, which quotes statements and rows.
     pub const WHERE: u8 = b'W';
+    /// The schema, table, column, data type and constraint that it is about.
+    pub const OBJECTS: [u8; 5] = *b"stcdn";
 }
 
 /// The fields of one error or notice, in their order.

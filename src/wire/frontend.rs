@@ -75,6 +75,9 @@ pub struct Bind<'a> {
     pub statement: &'a str,
     /// The values.
     pub values: Vec<BoundValue<'a>>,
+    /// Whether the result's columns are wanted in binary: one for each, or one for all, or
+    /// none for text.
+    pub binary_results: Vec<bool>,
 }
 
 /// Reads a whole Bind.
@@ -97,11 +100,12 @@ pub fn parse_bind(message: &[u8]) -> Result<Bind<'_>, WireError> {
         values
             .push(BoundValue { binary: format.copied().unwrap_or(false), value: fields.value()? });
     }
+    let mut binary_results = Vec::new();
     for _ in 0..fields.count()? {
-        fields.i16()?;
+        binary_results.push(fields.i16()? != 0);
     }
     fields.end()?;
-    Ok(Bind { portal, statement, values })
+    Ok(Bind { portal, statement, values, binary_results })
 }
 
 /// What a Describe or a Close speaks of.
@@ -185,6 +189,49 @@ pub fn bind(portal: &str, statement: &str, out: &mut BytesMut) {
     });
 }
 
+/// Appends a Bind of the unnamed statement to the unnamed portal with these values,
+/// which come from a message; results are to be text.
+pub fn bind_values(values: &[BoundValue<'_>], out: &mut BytesMut) {
+    let count = u16::try_from(values.len()).unwrap_or(u16::MAX);
+    message(b'B', out, |body| {
+        put_cstring(body, "");
+        put_cstring(body, "");
+        body.put_u16(count);
+        for value in values {
+            body.put_i16(value.binary.into());
+        }
+        body.put_u16(count);
+        for value in values {
+            match value.value {
+                Some(value) => {
+                    body.put_u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
+                    body.extend_from_slice(value);
+                }
+                None => body.put_i32(-1),
+            }
+        }
+        body.put_u16(0);
+    });
+}
+
+/// Appends a Sync.
+pub fn sync(out: &mut BytesMut) {
+    message(b'S', out, |_| {});
+}
+
+/// Appends a Flush.
+pub fn flush(out: &mut BytesMut) {
+    message(b'H', out, |_| {});
+}
+
+/// Appends a Describe of a portal.
+pub fn describe_portal(name: &str, out: &mut BytesMut) {
+    message(b'D', out, |body| {
+        body.put_u8(b'P');
+        put_cstring(body, name);
+    });
+}
+
 /// Appends a Describe of a prepared statement.
 pub fn describe_statement(name: &str, out: &mut BytesMut) {
     message(b'D', out, |body| {
@@ -199,16 +246,6 @@ pub fn execute(portal: &str, rows: i32, out: &mut BytesMut) {
         put_cstring(body, portal);
         body.put_i32(rows);
     });
-}
-
-/// Appends a Sync.
-pub fn sync(out: &mut BytesMut) {
-    message(b'S', out, |_| {});
-}
-
-/// Appends a Flush.
-pub fn flush(out: &mut BytesMut) {
-    message(b'H', out, |_| {});
 }
 
 /// Appends a Terminate.
@@ -250,7 +287,9 @@ mod tests {
                         BoundValue { binary: true, value: Some(b"x") },
                         BoundValue { binary: true, value: None },
                     ];
-                    parse_bind(m) == Ok(Bind { portal: "p", statement: "s", values })
+                    let binary_results = vec![false];
+                    parse_bind(m)
+                        == Ok(Bind { portal: "p", statement: "s", values, binary_results })
                 },
             ),
             ("Describe", framed(b'D', b"Ss\0"), |m| parse_target(m) == Ok(Target::Statement("s"))),
@@ -305,6 +344,16 @@ mod tests {
         out.clear();
         bind("p", "s", &mut out);
         assert_eq!(parse_bind(&out).map(|b| (b.portal, b.statement)), Ok(("p", "s")));
+        out.clear();
+        let values = [
+            BoundValue { binary: true, value: Some(b"x") },
+            BoundValue { binary: false, value: None },
+        ];
+        bind_values(&values, &mut out);
+        assert_eq!(parse_bind(&out).map(|b| b.values), Ok(values.to_vec()));
+        out.clear();
+        describe_portal("p", &mut out);
+        assert_eq!(parse_target(&out), Ok(Target::Portal("p")));
         out.clear();
         describe_statement("s", &mut out);
         assert_eq!(parse_target(&out), Ok(Target::Statement("s")));

@@ -21,16 +21,17 @@ pub use backend::{
     BackendKey, FieldOrigin, TransactionStatus, authentication, backend_key_data, command_tag,
     data_row_values, negotiate_protocol_version, parameter_status, parse_authentication,
     parse_backend_key, parse_parameter_status, parse_row_origins, parse_transaction_status,
-    ready_for_query,
+    ready_for_query, tag_rows,
 };
 pub use error_fields::{ErrorFields, field};
 pub use frame::{
     BEFORE_AUTHENTICATION, Fields, HEADER, Header, LARGEST_MESSAGE, WireError, header,
 };
 pub use frontend::{
-    Bind, BoundValue, Execute, Parse, Target, bind, describe_statement, execute, flush, parse,
-    parse_bind, parse_execute, parse_function_oid, parse_parse, parse_query, parse_sasl_initial,
-    parse_target, password_response, query, sasl_initial_response, sync, terminate,
+    Bind, BoundValue, Execute, Parse, Target, bind, bind_values, describe_portal,
+    describe_statement, execute, flush, parse, parse_bind, parse_execute, parse_function_oid,
+    parse_parse, parse_query, parse_sasl_initial, parse_target, password_response, query,
+    sasl_initial_response, sync, terminate,
 };
 pub use startup::{
     FirstPacket, PROTOCOL_3_0, PROTOCOL_3_2, Startup, cancel_request, encryption_refused,

@@ -82,7 +82,8 @@ async fn psql_and_drivers_may_describe_the_database_and_nobody_may_look_behind_i
     let compiled = policy::compile(&role, &catalog, Enforcement::Ephemeral).unwrap();
     let decided = |sql: &str| {
         let statements = on_large_stack(|| analyse(sql, &catalog)).expect(sql);
-        let decide = |statement| policy::decide(statement, &role, &compiled, &catalog).verdict;
+        let now = jiff::Timestamp::now();
+        let decide = |statement| policy::decide(statement, &role, &compiled, &catalog, now).verdict;
         statements.iter().map(decide).collect::<Vec<_>>()
     };
 

@@ -1,6 +1,7 @@
 //! pgate's integration tests: one binary, one module for each thing that a
 //! person would try.
 
+mod attacks;
 mod catalog;
 mod cli;
 mod cluster;

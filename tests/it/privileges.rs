@@ -467,3 +467,45 @@ async fn a_writer_with_the_password_writes_what_it_may_and_nothing_else() {
     }
     taken.close().await;
 }
+
+#[tokio::test]
+async fn columns_that_rules_let_a_role_write_are_the_only_ones_that_postgresql_lets_it_write() {
+    let policy = r#"
+        [role.support]
+        targets = ["shop"]
+        allow = [
+            { actions = ["select"], on = ["shop.*"] },
+            { actions = ["insert", "update"], columns = ["shop.support_tickets.state", "shop.support_tickets.body"] },
+            { actions = ["update"], on = ["shop.orders"] },
+            { actions = ["delete"], on = ["shop.api_keys"], days = ["mon"], zone = "UTC" },
+        ]
+        deny = [{ actions = ["update"], columns = ["shop.orders.total"] }]
+    "#;
+    let target = shop::target_policy(1, "shop", "ADMIN_URL");
+    let name = target.lines().find_map(|line| line.strip_prefix("[target.")?.strip_suffix(']'));
+    let policy = policy.replace("[\"shop\"]", &format!("[\"{}\"]", name.expect("a target")));
+    let mut taken = Taken::with_policy("support", &policy).await;
+    let allowed = [
+        "UPDATE shop.support_tickets SET state = 'closed' WHERE id = 1",
+        "UPDATE shop.support_tickets SET state = 'closed', body = '' WHERE id = 1",
+        "UPDATE shop.orders SET placed_at = now(), status = status WHERE id = 1",
+        "SELECT id FROM shop.support_tickets WHERE id = 1 FOR UPDATE",
+        // PostgreSQL knows no hours: the proxy keeps them.
+        "DELETE FROM shop.api_keys WHERE id = 1",
+    ];
+    for sql in allowed {
+        assert!(taken.ask(sql).await.is_ok(), "{sql}");
+    }
+    let denied = [
+        "UPDATE shop.support_tickets SET subject = '' WHERE id = 1",
+        "UPDATE shop.support_tickets SET state = 'closed', subject = '' WHERE id = 1",
+        "INSERT INTO shop.support_tickets (customer_id, state) VALUES (1, 'open')",
+        "UPDATE shop.orders SET total = 0 WHERE id = 1",
+        "UPDATE shop.orders SET placed_at = now(), total = 0 WHERE id = 1",
+        "DELETE FROM shop.support_tickets WHERE id = 1",
+    ];
+    for sql in denied {
+        assert_eq!(taken.ask(sql).await, Err(DENIED.to_owned()), "{sql}");
+    }
+    taken.close().await;
+}

@@ -28,6 +28,8 @@ use tokio::{
 
 use crate::harness;
 
+mod limits;
+
 /// How to reach a database of a cluster as its superuser.
 fn access(cluster: &Cluster, database: &str) -> DatabaseAccess {
     let url = url::Url::parse(cluster.admin_url().expose_secret()).expect("a URL");
@@ -83,6 +85,11 @@ impl Session {
     }
 
     async fn until(expires_at: Timestamp, rows: u64) -> Self {
+        Self::of(expires_at, role(rows)).await
+    }
+
+    /// A session of this role.
+    async fn of(expires_at: Timestamp, role: Arc<Role>) -> Self {
         let database = harness::database().await;
         harness::cluster()
             .await
@@ -94,7 +101,7 @@ impl Session {
             )
             .await
             .expect("a table");
-        Self::with(access(harness::cluster().await, &database), expires_at, role(rows))
+        Self::with(access(harness::cluster().await, &database), expires_at, role)
             .await
             .expect("a session")
     }

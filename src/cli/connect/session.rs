@@ -125,7 +125,9 @@ impl Session {
             ReviewDesk::new(client.clone(), opened.session.clone(), opened.upload_token.clone());
         let desk = Arc::new(desk);
         let begun = async {
-            let upstream = UpstreamConfig::new(&opened.database).map_err(local)?;
+            let upstream = UpstreamConfig::new(&opened.database)
+                .map_err(local)?
+                .with_search_path(&role.search_path);
             let own = OwnConnection::new(upstream.clone(), &opened.session);
             let drift = Drift::start(role.clone(), enforcement, own).await.map_err(local)?;
             let admission = Admission::new(role.clone(), expires_at, drift, spool.clone())

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::database::enforcement;
 use crate::{
     cli::failure::{Exit, Failure},
@@ -42,9 +44,9 @@ impl Judge {
         Ok(Self { ruling })
     }
 
-    /// Decides. Needs the large stack.
-    pub(super) fn decide(&self, sql: &str) -> Decision {
-        let decided = self.ruling.decide(&Arc::from(sql));
+    /// Decides as of a moment. Needs the large stack.
+    pub(super) fn decide(&self, sql: &str, at: Timestamp) -> Decision {
+        let decided = self.ruling.decide(&Arc::from(sql), at);
         Decision {
             verdict: decided.verdict().clone(),
             rewritten: decided.rewritten().map(str::to_owned),

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -144,12 +145,14 @@ async fn compare(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     }
     let target = args.database.target.as_deref();
     let mut sides = [(&old, BTreeMap::new()), (&new, BTreeMap::new())];
+    // One moment for both, for rules with hours or days.
+    let at = Timestamp::now();
     let changes = on_large_stack(|| {
         let mut changes = Vec::new();
         for (asked, (place, times)) in &asked.0 {
             let [before, after] = sides
                 .each_mut()
-                .map(|(policy, judges)| decide(asked, policy, target, &catalog, judges));
+                .map(|(policy, judges)| decide(asked, at, policy, target, &catalog, judges));
             changes.extend(change(asked, place, *times, before, after));
         }
         changes
@@ -226,6 +229,7 @@ type Judges = BTreeMap<String, Result<Judge, Denied>>;
 
 fn decide(
     asked: &Asked,
+    at: Timestamp,
     policy: &Policy,
     target: Option<&str>,
     catalog: &Catalog,
@@ -236,7 +240,7 @@ fn decide(
         .or_insert_with(|| judge(&asked.role, policy, target, catalog));
     match judge {
         Ok(judge) => {
-            let Decision { verdict, rewritten } = judge.decide(&asked.sql);
+            let Decision { verdict, rewritten } = judge.decide(&asked.sql, at);
             Side { verdict, rewritten }
         }
         Err(denied) => Side { verdict: Verdict::Deny(denied.clone()), rewritten: None },

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -53,6 +54,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "SQL")]
     sql: Option<String>,
 
+    /// When it would run, for rules with hours or days [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
+
     #[command(flatten)]
     database: Database,
 
@@ -70,7 +75,8 @@ struct Explanation {
     verdict: Verdict,
     /// Whether what is sent is another text.
     rewritten: bool,
-    /// The text that PostgreSQL gets; none where it gets nothing.
+    /// The text that PostgreSQL gets, of what is held after its approval; none where it
+    /// gets nothing.
     sent: Option<String>,
     statements: Vec<Explained>,
     enforced_by: Vec<Enforced>,
@@ -91,7 +97,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
     if database::is_empty(&catalog) {
         context.output.warn("the catalog has no table of its own: every name will be unknown");
     }
-    let explanation = on_large_stack(|| explain(&text, &policy, role, target, &catalog))?;
+    let explanation = on_large_stack(|| {
+        let at = args.at.unwrap_or_else(Timestamp::now);
+        explain(&text, at, &policy, role, target, &catalog)
+    })?;
     if context.output.is_json() {
         context.output.json(&explanation)?;
     } else {
@@ -122,12 +131,13 @@ fn statement(flag: Option<&str>, file: Option<&Path>) -> Result<String, Failure>
 
 fn explain(
     text: &str,
+    at: Timestamp,
     policy: &Policy,
     role: &Role,
     target: &Target,
     catalog: &Catalog,
 ) -> Result<Explanation, Failure> {
-    let Decision { verdict, rewritten } = Judge::new(role, target, catalog)?.decide(text);
+    let Decision { verdict, rewritten } = Judge::new(role, target, catalog)?.decide(text, at);
     let catalog = catalog_of_session(role, catalog);
     // The ruling has compiled it already, so it fits.
     let compiled = policy::compile(role, &catalog, database::enforcement(target))
@@ -183,14 +193,18 @@ fn print(explanation: &Explanation, output: &Output) {
         }
     }
     output.fields(&fields);
+    let after = match &explanation.verdict {
+        Verdict::Hold(_) => ", only after its approval",
+        Verdict::Allow(_) | Verdict::Deny(_) => "",
+    };
     match &explanation.sent {
         Some(sent) if explanation.rewritten => {
-            output.line("sent to PostgreSQL:");
+            output.line(format!("sent to PostgreSQL{after}:"));
             for line in escaped_lines(sent) {
                 output.line(format!("  {line}"));
             }
         }
-        Some(_) => output.line("sent to PostgreSQL as it is"),
+        Some(_) => output.line(format!("sent to PostgreSQL as it is{after}")),
         None => output.line("nothing is sent to PostgreSQL"),
     }
     output.line("enforced by:");
@@ -241,7 +255,7 @@ fn print_facts(statement: &Explained, output: &Output) {
     });
     list("side doors", doors.flatten().collect());
     if statement.unfiltered {
-        list("filter", vec!["none: it has no WHERE".to_owned()]);
+        list("filter", vec!["none: nothing names the rows of an UPDATE or DELETE".to_owned()]);
     }
     list("unclassified", statement.unclassified.clone());
     output.fields(&fields);

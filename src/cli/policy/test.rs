@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
 };
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -47,7 +48,8 @@ A file of cases:
   sql = \"SELECT email FROM shop.customers\"
   expect = \"allow\"                         # or hold, deny
   rule = \"role.readonly.allow[0]\"          # optional, as are masked and sent
-  masked = [\"shop.customers.email\"]")]
+  masked = [\"shop.customers.email\"]
+  at = \"2026-03-02T09:30:00Z\"             # when, for rules with hours or days")]
 pub(super) struct Args {
     /// Policy folders, folders of cases, or files of cases [default: policy]
     #[arg(value_name = "DIR|FILE")]
@@ -192,7 +194,8 @@ fn run_case(
         Entry::Occupied(occupied) => occupied.into_mut(),
         Entry::Vacant(vacant) => vacant.insert(Judge::new(role, target, catalog)?),
     };
-    let decision = on_large_stack(|| judge.decide(&case.sql));
+    let decision =
+        on_large_stack(|| judge.decide(&case.sql, case.at.unwrap_or_else(Timestamp::now)));
     let differences = differences(case, &decision);
     Ok(Outcome {
         place: case.place.clone(),

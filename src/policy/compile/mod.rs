@@ -394,6 +394,11 @@ fn writes(role: &Role) -> bool {
         Action::Merge,
         Action::Call,
         Action::Ddl,
+        Action::Create,
+        Action::Alter,
+        Action::Drop,
+        Action::Grant,
+        Action::Comment,
         Action::Maintain,
     ]
     .into_iter()

@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     policy::{Role, standing::Object},
-    sql::{Action, AttributeNumber, Catalog, Oid, Relation, RelationKind, quote_identifier},
+    sql::{
+        Action, AttributeNumber, Catalog, Column, Oid, Relation, RelationKind, quote_identifier,
+    },
 };
 
 /// The privileges of a privilege role, as the parts of GRANT statements.
@@ -87,7 +89,14 @@ impl Privileges {
         let covered = covers.get(&relation.oid);
         let mut whole = Vec::new();
         for (action, privilege) in TABLE {
-            if !role.may(action, object) {
+            let writes = matches!(action, Action::Insert | Action::Update);
+            let may = |column: &str| {
+                let object = Object::Column(&relation.schema, &relation.name, column);
+                writes && role.may(action, object)
+            };
+            let whole_row = role.may(action, object);
+            let none = !whole_row && !relation.columns.iter().any(|column| may(&column.name));
+            if none || role.may_not_beneath(action, relation, catalog) {
                 continue;
             }
             // A rule's commands run with its owner's rights, on whatever it reads.
@@ -103,8 +112,11 @@ impl Privileges {
                     (_, Some(Cover::Mask { .. })) => true,
                 }
             };
-            let by_column = matches!(action, Action::Select | Action::Insert | Action::Update)
-                && !relation.columns.iter().all(|column| open(column.number));
+            let open = |column: &Column| {
+                open(column.number) && if writes { may(&column.name) } else { whole_row }
+            };
+            let by_column = (writes || action == Action::Select)
+                && !(whole_row && relation.columns.iter().all(open));
             if !by_column {
                 whole.push(privilege);
                 continue;
@@ -112,7 +124,7 @@ impl Privileges {
             let mut columns = relation
                 .columns
                 .iter()
-                .filter(|column| open(column.number))
+                .filter(|column| open(column))
                 .map(|column| quote_identifier(&column.name))
                 .collect::<Vec<_>>();
             if action == Action::Select && has_rows_of_its_own(relation) {
@@ -127,7 +139,7 @@ impl Privileges {
         if role.may(Action::Maintain, object) && catalog.server_version_num() >= 170_000 {
             whole.push("MAINTAIN");
         }
-        if role.owner.is_some() && role.may(Action::Ddl, object) {
+        if role.owner.is_some() && role.may(Action::Create, object) {
             self.creates_in.insert(quote_identifier(&relation.schema));
         }
         if !whole.is_empty() {
@@ -146,7 +158,7 @@ impl Privileges {
                     .name
                     .strip_prefix(relation.name.as_str())
                     .is_some_and(|rest| rest.starts_with('_'))
-                && role.may(Action::Insert, Object::Relation(&relation.schema, &relation.name))
+                && inserts_into(role, relation)
         };
         let mut rights = Vec::new();
         if role.may(Action::Insert, object) || relations.iter().any(|r| serves_insert(&r)) {
@@ -160,4 +172,14 @@ impl Privileges {
             self.sequences.entry(rights.join(", ")).or_default().push(qualified(sequence));
         }
     }
+}
+
+/// Whether a row, or some columns of one, may be inserted.
+fn inserts_into(role: &Role, relation: &Relation) -> bool {
+    let (schema, name) = (relation.schema.as_str(), relation.name.as_str());
+    role.may(Action::Insert, Object::Relation(schema, name))
+        || relation
+            .columns
+            .iter()
+            .any(|column| role.may(Action::Insert, Object::Column(schema, name, &column.name)))
 }

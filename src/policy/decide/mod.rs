@@ -4,16 +4,22 @@
 //! guess: a relation, function, operator or type that isn't known, a shape that
 //! the reader couldn't classify, and anything that no rule mentions is denied.
 
+mod counting;
 mod covered;
 mod functions;
 mod relations;
 pub(super) mod settings;
+mod words;
 
 use std::collections::BTreeMap;
 
-use super::{Allowed, Compiled, Denied, Held, Role, Rule, RuleRef, Verdict, standing::Standing};
+use jiff::Timestamp;
+
+pub use self::counting::{Counted, RowRule};
+pub(super) use self::words::{condition, word};
+use super::{Allowed, Compiled, Denied, Held, Role, RuleRef, Verdict, standing::Standing};
 use crate::{
-    policy::standing::Object,
+    policy::standing::{Object, Occasion},
     sql::{
         Action, Catalog, ScanReplacement, SideDoor, Statement, StatementKind, TransactionControl,
     },
@@ -32,32 +38,48 @@ pub struct Decision {
     /// Where it is held: one for each group or person whose approval it takes, the
     /// verdict's own first.
     pub holds: Vec<Held>,
+    /// The rules that hang on how many rows it hits, those that deny first. They are
+    /// to be asked before it runs, and kept while it does.
+    pub row_rules: Vec<RowRule>,
 }
 
-/// Decides one statement of a role whose policy is compiled for this catalog.
+/// Decides one statement of a role whose policy is compiled for this catalog, at this
+/// time.
 pub fn decide(
     statement: &Statement,
     role: &Role,
     compiled: &Compiled,
     catalog: &Catalog,
+    now: Timestamp,
 ) -> Decision {
-    let mut judge = Judge { statement, role, compiled, catalog, allowed: None, holds: Vec::new() };
+    let mut judge = Judge {
+        statement,
+        role,
+        compiled,
+        catalog,
+        now,
+        allowed: None,
+        holds: Vec::new(),
+        row_rules: Vec::new(),
+    };
     let Masked { columns: masked, lookups, replacements } = match judge.judge() {
         Ok(judged) => judged,
         Err(denied) => {
             let verdict = Verdict::Deny(denied);
-            let (replacements, lookups, holds) = Default::default();
-            return Decision { verdict, replacements, lookups, holds };
+            let (replacements, lookups, holds, row_rules) = Default::default();
+            return Decision { verdict, replacements, lookups, holds, row_rules };
         }
     };
-    let verdict = match judge.holds.first() {
+    let Judge { allowed, holds, mut row_rules, .. } = judge;
+    row_rules.sort_by_key(|rule| matches!(rule.verdict, Verdict::Hold(_)));
+    let verdict = match holds.first() {
         Some(held) => Verdict::Hold(held.clone()),
         None => {
-            let rule = judge.allowed.unwrap_or_else(|| builtin("no-relation"));
+            let rule = allowed.unwrap_or_else(|| builtin("no-relation"));
             Verdict::Allow(Allowed { rule, masked, lookups: lookups.clone() })
         }
     };
-    Decision { verdict, replacements, lookups, holds: judge.holds }
+    Decision { verdict, replacements, lookups, holds, row_rules }
 }
 
 /// One statement before its policy.
@@ -66,10 +88,12 @@ struct Judge<'a> {
     role: &'a Role,
     compiled: &'a Compiled,
     catalog: &'a Catalog,
+    now: Timestamp,
     /// The first rule that was needed.
     allowed: Option<RuleRef>,
     /// The rules that hold it, one for each who must approve.
     holds: Vec<Held>,
+    row_rules: Vec<RowRule>,
 }
 
 /// How a statement that may run meets masked columns.
@@ -138,6 +162,19 @@ impl Judge<'_> {
     fn kind(&self, kind: StatementKind) -> Result<(), Denied> {
         match kind {
             StatementKind::Unknown => Err(unclassified("a statement of an unknown kind")),
+            // EXECUTE says only its name: nobody would ask for the hour.
+            StatementKind::Prepare
+                if self.role.keeps_hours() && !self.statement.facts.relations.is_empty() =>
+            {
+                Err(Denied {
+                    rule: builtin("prepare-hours"),
+                    reason: format!(
+                        "role {} keeps hours, and what SQL prepares could run at any",
+                        self.role.name
+                    ),
+                    hint: "Use the prepared statements of the protocol, as drivers do.".to_owned(),
+                })
+            }
             // What these do stands in their relations, actions and side doors.
             StatementKind::Select
             | StatementKind::Insert
@@ -201,10 +238,22 @@ impl Judge<'_> {
                 }
                 Action::Call if door => {}
                 Action::Call => self.call()?,
-                Action::Ddl | Action::Maintain
+                Action::Ddl
+                | Action::Create
+                | Action::Alter
+                | Action::Drop
+                | Action::Grant
+                | Action::Comment
+                | Action::Maintain
                     if facts.relations.iter().any(|used| used.action == *action) => {}
-                Action::Ddl => {
-                    self.stands(Action::Ddl, Object::Everything, "anything but relations")?;
+                Action::Ddl
+                | Action::Create
+                | Action::Alter
+                | Action::Drop
+                | Action::Grant
+                | Action::Comment => {
+                    let occasion = self.occasion(*action, Object::Everything);
+                    self.stands(occasion, "anything but relations")?;
                     self.needs_owner()?;
                 }
                 Action::Select
@@ -213,7 +262,8 @@ impl Judge<'_> {
                 | Action::Delete
                 | Action::Truncate
                 | Action::Maintain => {
-                    self.stands(*action, Object::Everything, "the database as a whole")?;
+                    let occasion = self.occasion(*action, Object::Everything);
+                    self.stands(occasion, "the database as a whole")?;
                 }
             }
         }
@@ -233,13 +283,19 @@ impl Judge<'_> {
             }
         }
         for (object, shown) in objects {
-            match self.role.standing(action, object, self.statement.facts.unfiltered) {
+            let occasion = self.occasion(action, object);
+            match self.role.standing(&occasion) {
                 Standing::Denied(rule) => return Err(self.denied_by(rule, action, &shown)),
                 Standing::Held(rule) => self.hold(rule, action, &shown),
-                Standing::Allowed(_) | Standing::Unmentioned => {}
+                Standing::Allowed(_) | Standing::NotNow(_) | Standing::Unmentioned => {}
             }
+            self.count(occasion, &shown)?;
         }
         Ok(())
+    }
+
+    fn occasion<'o>(&self, action: Action, object: Object<'o>) -> Occasion<'o> {
+        Occasion { action, object, unfiltered: false, now: self.now }
     }
 
     fn call(&mut self) -> Result<(), Denied> {
@@ -257,82 +313,58 @@ impl Judge<'_> {
             })
             .collect::<Vec<_>>();
         if called.is_empty() {
-            return self.stands(Action::Call, Object::Everything, "the database as a whole");
+            let occasion = self.occasion(Action::Call, Object::Everything);
+            return self.stands(occasion, "the database as a whole");
         }
         for (schema, name) in called {
             let object = Object::Relation(&schema, &name);
-            self.stands(Action::Call, object, &format!("{schema}.{name}"))?;
+            let occasion = self.occasion(Action::Call, object);
+            self.stands(occasion, &format!("{schema}.{name}"))?;
         }
         Ok(())
     }
 
     /// An action on something must be allowed, and not denied. A hold is noted.
-    fn stands(&mut self, action: Action, object: Object<'_>, shown: &str) -> Result<(), Denied> {
-        match self.role.standing(action, object, self.statement.facts.unfiltered) {
-            Standing::Denied(rule) => Err(self.denied_by(rule, action, shown)),
-            Standing::Held(rule) => {
-                self.hold(rule, action, shown);
-                Ok(())
-            }
+    fn stands(&mut self, occasion: Occasion<'_>, shown: &str) -> Result<(), Denied> {
+        let action = occasion.action;
+        match self.role.standing(&occasion) {
+            Standing::Denied(rule) => return Err(self.denied_by(rule, action, shown)),
+            Standing::Held(rule) => self.hold(rule, action, shown),
             Standing::Allowed(rule) => {
                 self.allowed.get_or_insert_with(|| rule.source.clone());
-                Ok(())
             }
-            Standing::Unmentioned => Err(Denied {
-                rule: builtin("default-deny"),
-                reason: format!(
-                    "role {} does not allow {} on {shown}",
-                    self.role.name,
-                    word(action)
-                ),
-                hint: "Ask for a role that allows it: `pgate targets` lists those that you may \
-                       ask for."
-                    .to_owned(),
-            }),
+            Standing::NotNow(rule) => {
+                return Err(Denied {
+                    rule: rule.source.clone(),
+                    reason: format!(
+                        "role {} does not allow {} on {shown} at this time",
+                        self.role.name,
+                        word(action)
+                    ),
+                    hint: format!("It is allowed{}.", condition(rule)),
+                });
+            }
+            Standing::Unmentioned => {
+                return Err(Denied {
+                    rule: builtin("default-deny"),
+                    reason: format!(
+                        "role {} does not allow {} on {shown}",
+                        self.role.name,
+                        word(action)
+                    ),
+                    hint: "Ask for a role that allows it: `pgate targets` lists those that you \
+                           may ask for."
+                        .to_owned(),
+                });
+            }
         }
+        self.count(occasion, shown)
     }
 
-    fn denied_by(&self, rule: &Rule, action: Action, shown: &str) -> Denied {
-        let said = match &rule.reason {
-            Some(reason) => format!(": {reason}"),
-            None => String::new(),
-        };
-        let when = if rule.when.is_some() { " without a WHERE clause" } else { "" };
-        Denied {
-            rule: rule.source.clone(),
-            reason: format!(
-                "role {} denies {}{when} on {shown}{said}",
-                self.role.name,
-                word(action)
-            ),
-            hint: if rule.when.is_some() {
-                "Add a WHERE clause that names the rows.".to_owned()
-            } else {
-                "No other rule of this role can allow it; ask for another role.".to_owned()
-            },
+    fn hold(&mut self, rule: &super::Rule, action: Action, shown: &str) {
+        if !self.holds.iter().any(|held| held.reviewers == rule.reviewers) {
+            self.holds.push(self.held_by(rule, action, shown));
         }
-    }
-
-    fn hold(&mut self, rule: &Rule, action: Action, shown: &str) {
-        let reviewers = rule.reviewers.clone();
-        if self.holds.iter().any(|held| held.reviewers == reviewers) {
-            return;
-        }
-        let who = match &reviewers {
-            Some(super::Reviewers::Group(group)) => format!("a member of {group}"),
-            Some(super::Reviewers::User(user)) => user.clone(),
-            None => "a reviewer".to_owned(),
-        };
-        let said = match &rule.reason {
-            Some(reason) => format!(" ({reason})"),
-            None => String::new(),
-        };
-        let when = if rule.when.is_some() { " without a WHERE clause" } else { "" };
-        self.holds.push(Held {
-            rule: rule.source.clone(),
-            reason: format!("{}{when} on {shown} needs the approval of {who}{said}", word(action)),
-            reviewers,
-        });
     }
 
     /// What a session creates must outlive its own database role.
@@ -399,7 +431,9 @@ impl Judge<'_> {
             && mask.is_empty()
             && hide.is_empty()
             && owner.is_some()
-            && self.role.may(Action::Ddl, Object::Everything)
+            && [Action::Create, Action::Alter, Action::Drop, Action::Grant, Action::Comment]
+                .iter()
+                .all(|action| self.role.may(*action, Object::Everything))
     }
 }
 
@@ -408,24 +442,6 @@ fn unclassified(shape: &str) -> Denied {
         rule: builtin("unclassified"),
         reason: format!("pgate can't tell what this statement does ({shape})"),
         hint: "Write it another way; if it is an ordinary statement, please report it.".to_owned(),
-    }
-}
-
-/// What rules and people call an action.
-pub(super) fn word(action: Action) -> &'static str {
-    match action {
-        Action::Select => "select",
-        Action::Insert => "insert",
-        Action::Update => "update",
-        Action::Delete => "delete",
-        Action::Truncate => "truncate",
-        Action::Merge => "merge",
-        Action::Copy => "copy",
-        Action::Call => "call",
-        Action::Ddl => "ddl",
-        Action::Maintain => "maintain",
-        Action::Explain => "explain",
-        Action::Set => "set",
     }
 }
 

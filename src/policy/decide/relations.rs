@@ -6,7 +6,7 @@ use super::{Judge, builtin, functions::shown};
 use crate::{
     policy::{
         Denied,
-        standing::{Object, Standing},
+        standing::{Object, Occasion, Standing},
     },
     sql::{Access, Action, Name, Relation, RelationUse, Resolution},
 };
@@ -40,13 +40,95 @@ impl Judge<'_> {
                 })
             }
             _ => {
-                let object = Object::Relation(schema, name);
-                self.stands(used.action, object, &format!("{schema}.{name}"))?;
-                match used.action {
-                    Action::Ddl => self.needs_owner(),
-                    _ => Ok(()),
-                }
+                self.columns_stand(used, relation)?;
+                self.beneath_stands(used, relation)?;
+                if used.action.is_definition() { self.needs_owner() } else { Ok(()) }
             }
+        }
+    }
+
+    /// What nobody but this session sees yet: the rules on its name are asked, and those
+    /// on columns that the statement names.
+    fn new_relation_stands(&mut self, used: &RelationUse, schema: &str) -> Result<(), Denied> {
+        let name = used.name.name.as_str();
+        let shown = format!("{schema}.{name}");
+        let whole = Occasion {
+            unfiltered: used.unfiltered,
+            ..self.occasion(used.action, Object::Relation(schema, name))
+        };
+        let by_column = self.role.rules_on_columns()
+            && matches!(used.action, Action::Insert | Action::Update)
+            && used.access != Access::Lock;
+        if !by_column {
+            self.stands(whole, &shown)?;
+        } else if used.columns.is_empty() {
+            return Err(Denied {
+                rule: builtin("unknown-columns"),
+                reason: format!(
+                    "pgate doesn't know the columns of {shown} yet, and rules name some"
+                ),
+                hint: "Name the columns that it writes.".to_owned(),
+            });
+        }
+        for column in used.columns.iter().filter(|_| by_column) {
+            let object = Object::Column(schema, name, column);
+            self.stands(Occasion { object, ..whole }, &format!("{shown}.{column}"))?;
+        }
+        if used.action.is_definition() { self.needs_owner() } else { Ok(()) }
+    }
+
+    /// A use of a relation must stand, and where rules are about columns each column
+    /// that it writes.
+    fn columns_stand(&mut self, used: &RelationUse, relation: &Relation) -> Result<(), Denied> {
+        let (schema, name) = (relation.schema.as_str(), relation.name.as_str());
+        let shown = format!("{schema}.{name}");
+        let whole = Occasion {
+            unfiltered: used.unfiltered,
+            ..self.occasion(used.action, Object::Relation(schema, name))
+        };
+        let of = |column| Occasion { object: Object::Column(schema, name, column), ..whole };
+        let all = || relation.columns.iter().map(|column| column.name.as_str());
+        match (used.action, used.access) {
+            _ if !self.role.rules_on_columns() => self.stands(whole, &shown),
+            // A lock is what goes before an update: of one column, at least.
+            (Action::Update, Access::Lock) => {
+                let some = all()
+                    .find(|column| matches!(self.role.standing(&of(column)), Standing::Allowed(_)));
+                let allowed = matches!(self.role.standing(&whole), Standing::Allowed(_));
+                self.stands(some.filter(|_| !allowed).map_or(whole, of), &shown)
+            }
+            (Action::Insert | Action::Update, _) => {
+                let written = used.columns.iter().map(String::as_str);
+                let written: Vec<_> =
+                    if used.columns.is_empty() { all().collect() } else { written.collect() };
+                for column in written {
+                    self.stands(of(column), &format!("{shown}.{column}"))?;
+                }
+                Ok(())
+            }
+            _ => self.stands(whole, &shown),
+        }
+    }
+
+    /// What is denied or held on the rows of a relation is so under every name that
+    /// they have.
+    fn beneath_stands(&mut self, used: &RelationUse, relation: &Relation) -> Result<(), Denied> {
+        let (schema, name) = (relation.schema.as_str(), relation.name.as_str());
+        let occasion = Occasion {
+            unfiltered: used.unfiltered,
+            ..self.occasion(used.action, Object::Relation(schema, name))
+        };
+        let Some((standing, beneath)) = self.role.beneath(&occasion, relation, self.catalog) else {
+            return Ok(());
+        };
+        let shown = format!("{}.{}, whose rows {schema}.{name} has", beneath.schema, beneath.name);
+        match standing {
+            Standing::Denied(rule) => Err(self.denied_by(rule, used.action, &shown)),
+            Standing::Held(rule) => {
+                self.hold(rule, used.action, &shown);
+                Ok(())
+            }
+            Standing::Allowed(_) | Standing::NotNow(_) | Standing::Unmentioned => Ok(()),
         }
     }
 
@@ -54,7 +136,7 @@ impl Judge<'_> {
     fn system(&mut self, used: &RelationUse, relation: &Relation) -> Result<(), Denied> {
         let (schema, name) = (relation.schema.as_str(), relation.name.as_str());
         let object = Object::Relation(schema, name);
-        if let Standing::Denied(rule) = self.role.standing(used.action, object, false)
+        if let Standing::Denied(rule) = self.role.standing(&self.occasion(used.action, object))
             && rule.on.iter().any(|pattern| pattern.to_string().starts_with(schema))
         {
             return Err(self.denied_by(rule, used.action, &format!("{schema}.{name}")));
@@ -86,14 +168,9 @@ impl Judge<'_> {
     /// rules on its name are all that there is to know of it.
     fn unknown(&mut self, used: &RelationUse) -> Result<(), Denied> {
         if let Some(schema) = self.schema_of_new(&used.name)
-            && (self.role.owner.is_some() || used.action == Action::Ddl)
+            && (self.role.owner.is_some() || used.action.is_definition())
         {
-            let object = Object::Relation(&schema, &used.name.name);
-            self.stands(used.action, object, &format!("{schema}.{}", used.name.name))?;
-            return match used.action {
-                Action::Ddl => self.needs_owner(),
-                _ => Ok(()),
-            };
+            return self.new_relation_stands(used, &schema);
         }
         Err(Denied {
             rule: builtin("unknown-relation"),

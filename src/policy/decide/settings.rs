@@ -109,8 +109,10 @@ pub(super) fn refuse(setting: &SettingUse, role: &Role, search_path: &[String]) 
                 |schema: &&String| *schema != "pg_catalog" && !schema.starts_with("pg_temp_");
             let asked = values.iter().filter(unasked);
             let same = asked.eq(search_path.iter().filter(unasked));
+            // Named anywhere but first, the catalog's own names come after others.
+            let catalog_last = values.iter().skip(1).any(|schema| schema == "pg_catalog");
             let known = setting.value != SettingValue::Parameter;
-            (known && same, "the path that the session began with")
+            (known && same && !catalog_last, "the path that the session began with")
         }
         "client_min_messages" => (is(&["notice", "warning", "error"]), "notice, warning or error"),
         "statement_timeout" => {

@@ -25,6 +25,12 @@ fn catalog() -> Catalog {
         .table("shop.visits", &[("id", "int8"), ("ip", "inet")])
         .child("shop.visits_q1", "shop.visits")
         .view("shop.contacts", &[("id", "int8"), ("email", "text")], &[("shop.customers", "email")])
+        .view(
+            "shop.key_names",
+            &[("id", "int8"), ("label", "text")],
+            &[("shop.api_keys", "secret")],
+        )
+        .view("shop.leads_all", &[("id", "int8")], &[("crm.leads", "id")])
         .view("shop.totals", &[("sum", "numeric")], &[("shop.orders", "total")])
         .computed("shop.totals", "sum", &[("shop.orders", "total")])
         .view(
@@ -59,6 +65,11 @@ fn catalog() -> Catalog {
         .build()
 }
 
+/// A Wednesday noon in Berlin.
+fn now() -> jiff::Timestamp {
+    "2026-01-14T11:00:00Z".parse().expect("a time")
+}
+
 fn role(name: &str) -> Role {
     let files = [("cases.toml".to_owned(), include_str!("cases.toml").to_owned())];
     parse(&files).expect("the roles of the cases").roles[name].clone()
@@ -73,7 +84,7 @@ fn decided(role: &Role, catalog: &Catalog, sql: &str) -> (String, String, String
     let mut masked = Vec::new();
     let mut first = None;
     for statement in &statements {
-        let decision = decide(statement, role, &compiled, catalog);
+        let decision = decide(statement, role, &compiled, catalog, now());
         let refused = |verdict: &str, rule: &RuleRef| (verdict.to_owned(), rule.rule.clone());
         let (verdict, rule) = match &decision.verdict {
             Verdict::Deny(denied) => refused("deny", &denied.rule),
@@ -125,7 +136,7 @@ fn a_refusal_says_what_and_why_and_what_to_do() {
     let compiled = compile(&reader, &catalog, Enforcement::Ephemeral).unwrap();
     let told = |sql: &str| {
         let statements = on_large_stack(|| analyse(sql, &catalog)).unwrap();
-        match decide(&statements[0], &reader, &compiled, &catalog).verdict {
+        match decide(&statements[0], &reader, &compiled, &catalog, now()).verdict {
             Verdict::Deny(denied) => format!("{}. {}", denied.reason, denied.hint),
             other => panic!("{other:?}"),
         }
@@ -155,7 +166,7 @@ fn each_scan_of_a_masked_relation_is_replaced_and_no_other() {
     let sql = "SELECT c.*, (SELECT count(*) FROM ONLY shop.customers) FROM customers c \
                JOIN orders o ON o.customer_id = c.id";
     let statements = on_large_stack(|| analyse(sql, &catalog)).unwrap();
-    let decision = decide(&statements[0], &reader, &compiled, &catalog);
+    let decision = decide(&statements[0], &reader, &compiled, &catalog, now());
     assert_eq!(decision.replacements.len(), 2);
     for replacement in &decision.replacements {
         let used = &statements[0].facts.relations[replacement.relation];
@@ -173,7 +184,8 @@ fn a_statement_that_two_groups_hold_takes_the_word_of_both() {
     let compiled = compile(&clerk, &catalog, Enforcement::Ephemeral).unwrap();
     let holds = |sql: &str| {
         let statements = on_large_stack(|| analyse(sql, &catalog)).unwrap();
-        let decision = decide(&statements[0], &clerk, &compiled, &catalog);
+        let decision =
+            decide(&statements[0], &clerk, &compiled, &catalog, jiff::Timestamp::UNIX_EPOCH);
         let who = |held: Held| held.reviewers.expect("named").to_string();
         decision.holds.into_iter().map(who).collect::<Vec<_>>()
     };

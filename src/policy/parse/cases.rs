@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use jiff::Timestamp;
 use toml::de::DeTable;
 
 use super::{
@@ -42,6 +43,8 @@ pub struct Case {
     pub masked: Option<Vec<String>>,
     /// What PostgreSQL must get, white space aside.
     pub sent: Option<String>,
+    /// When it runs, for rules with hours or days; none means now.
+    pub at: Option<Timestamp>,
 }
 
 /// An expected verdict.
@@ -102,7 +105,7 @@ fn file(root: &Section<'_>) -> CaseFile {
 fn case(entry: &Entry<'_>, defaults: &[Option<String>; 3]) -> Option<Case> {
     let section = entry.section("[[case]]")?;
     section.refuse_others(&[
-        "name", "role", "target", "catalog", "sql", "expect", "rule", "masked", "sent",
+        "name", "role", "target", "catalog", "sql", "expect", "rule", "masked", "sent", "at",
     ]);
     let [role, target, catalog] = defaults;
     let required = |key: &str, default: &Option<String>, wants: &str| match section.get(key) {
@@ -125,6 +128,14 @@ fn case(entry: &Entry<'_>, defaults: &[Option<String>; 3]) -> Option<Case> {
         texts.map(str::to_owned).collect::<Vec<_>>()
     });
     let sent = text(&section, "sent", "\"SELECT …\"");
+    let at = section.get("at").and_then(|entry| {
+        let at = entry.text("\"2026-03-02T09:30:00Z\"")?.parse();
+        if at.is_err() {
+            let hint = "write it with its offset: \"2026-03-02T09:30:00Z\"".to_owned();
+            entry.problem("`at` is not a time".to_owned(), Some(hint));
+        }
+        at.ok()
+    });
     if expect == Some(Expected::Deny) {
         for key in ["masked", "sent"] {
             if let Some(entry) = section.get(key) {
@@ -144,6 +155,7 @@ fn case(entry: &Entry<'_>, defaults: &[Option<String>; 3]) -> Option<Case> {
         rule: text(&section, "rule", "\"role.readonly.allow[0]\""),
         masked,
         sent,
+        at,
     })
 }
 

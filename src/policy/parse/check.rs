@@ -4,10 +4,7 @@ use super::{
     Draft, Read,
     reader::{Section, nearest},
 };
-use crate::{
-    policy::{Credential, MaskKind, Role},
-    sql::Action,
-};
+use crate::policy::{Credential, MaskKind, Role};
 
 pub(super) fn across(draft: &Draft<'_>) {
     for role in draft.roles.values() {
@@ -128,7 +125,7 @@ fn ownership(role: &Read<'_, Role>) {
     let names_ddl = value
         .allow
         .iter()
-        .any(|rule| rule.actions.as_ref().is_some_and(|actions| actions.contains(&Action::Ddl)));
+        .any(|rule| rule.actions.iter().flatten().any(|action| action.is_definition()));
     if names_ddl && value.owner.is_none() {
         at_key(
             section,
@@ -143,7 +140,7 @@ fn ownership(role: &Read<'_, Role>) {
     let holds_ddl = value
         .hold
         .iter()
-        .any(|rule| rule.actions.as_ref().is_some_and(|actions| actions.contains(&Action::Ddl)));
+        .any(|rule| rule.actions.iter().flatten().any(|action| action.is_definition()));
     if holds_ddl && !names_ddl && value.owner.is_none() {
         section.warn(
             format!(

@@ -8,6 +8,7 @@
 mod access;
 mod cases;
 mod check;
+mod condition;
 mod duration;
 mod reader;
 mod role;

@@ -1,13 +1,13 @@
 //! `[role.NAME]`: what may be done, what is masked, what is held, the limits.
 
 use super::{
-    check_name,
+    check_name, condition,
     reader::{Entry, Section},
 };
 use crate::{
     policy::{
-        Audit, Condition, Detector, Limits, MaskKind, MaskRule, Pattern, Predicates, Record,
-        Reviewers, Role, Rule, decide::settings,
+        Audit, Detector, Limits, MaskKind, MaskRule, Pattern, Predicates, Record, Reviewers, Role,
+        Rule, decide::settings,
     },
     sql::Action,
 };
@@ -39,7 +39,7 @@ const TTL_SECONDS: u64 = 3_600;
 /// The longest wait of a held statement.
 const LONGEST_HOLD_SECONDS: u64 = 24 * 3_600;
 
-const ACTIONS: [(&str, Option<Action>); 13] = [
+const ACTIONS: [(&str, Option<Action>); 18] = [
     ("select", Some(Action::Select)),
     ("insert", Some(Action::Insert)),
     ("update", Some(Action::Update)),
@@ -49,6 +49,11 @@ const ACTIONS: [(&str, Option<Action>); 13] = [
     ("copy", Some(Action::Copy)),
     ("call", Some(Action::Call)),
     ("ddl", Some(Action::Ddl)),
+    ("create", Some(Action::Create)),
+    ("alter", Some(Action::Alter)),
+    ("drop", Some(Action::Drop)),
+    ("grant", Some(Action::Grant)),
+    ("comment", Some(Action::Comment)),
     ("maintain", Some(Action::Maintain)),
     ("explain", Some(Action::Explain)),
     ("set", Some(Action::Set)),
@@ -109,7 +114,7 @@ pub(super) fn read(name: &str, section: &Section<'_>) -> Role {
         owner: owner(section),
         record: record(section),
         audit: audit(section),
-        detect: later(section, "detect", detectors),
+        detect: section.get("detect").map(|entry| detectors(&entry)).unwrap_or_default(),
         search_path: section
             .get("search_path")
             .map(|entry| search_path(&entry))
@@ -117,17 +122,8 @@ pub(super) fn read(name: &str, section: &Section<'_>) -> Role {
     }
 }
 
-/// A list that the language has and this version doesn't enforce: it is read, so
-/// that its own problems are told too, and refused unless it is empty.
-fn later<T>(section: &Section<'_>, key: &str, read: impl Fn(&Entry<'_>) -> Vec<T>) -> Vec<T> {
-    let Some(entry) = section.get(key) else { return Vec::new() };
-    let values = read(&entry);
-    if !values.is_empty() {
-        not_yet(&entry);
-    }
-    values
-}
-
+/// Something that the language has and this version doesn't enforce: it is read, so
+/// that its own problems are told too, and refused.
 fn not_yet(entry: &Entry<'_>) {
     entry.problem(
         format!(
@@ -166,9 +162,22 @@ enum RuleKind {
 fn rule(entry: &Entry<'_>, kind: RuleKind) -> Option<Rule> {
     let section = entry.section("{ actions = [\"select\"], on = [\"shop.*\"] }")?;
     let known: &[&str] = match kind {
-        RuleKind::Allow => &["actions", "on", "reason"],
-        RuleKind::Hold => &["actions", "on", "when", "reviewers", "timeout", "reason"],
-        RuleKind::Deny => &["actions", "on", "when", "reason"],
+        RuleKind::Allow => &["actions", "on", "columns", "between", "days", "zone", "reason"],
+        RuleKind::Hold => &[
+            "actions",
+            "on",
+            "columns",
+            "when",
+            "between",
+            "days",
+            "zone",
+            "reviewers",
+            "timeout",
+            "reason",
+        ],
+        RuleKind::Deny => {
+            &["actions", "on", "columns", "when", "between", "days", "zone", "reason"]
+        }
     };
     section.refuse_others(known);
     let actions = section
@@ -192,24 +201,26 @@ fn rule(entry: &Entry<'_>, kind: RuleKind) -> Option<Rule> {
         RuleKind::Hold => section.get("timeout").and_then(|entry| hold_timeout(&entry)),
         RuleKind::Allow | RuleKind::Deny => None,
     };
-    let when = section.get("when").and_then(|entry| {
-        let when = entry.word(&[("unfiltered", Condition::Unfiltered)])?;
-        let fits = |action: &Action| matches!(action, Action::Update | Action::Delete);
-        if !actions
-            .as_ref()
-            .is_some_and(|actions| actions.as_ref().is_none_or(|actions| actions.iter().any(fits)))
-        {
-            let hint = "\"unfiltered\" speaks of update and delete without a WHERE".to_owned();
-            entry.problem(format!("`{}` never holds for these actions", entry.path), Some(hint));
+    let named = actions.as_ref().map(|actions| actions.as_deref());
+    let when = section.get("when").and_then(|entry| condition::when(&entry, named));
+    let columns = section.get("columns").map(|entry| {
+        condition::about_writes(&entry, named);
+        let columns = patterns(&entry, Of::Column);
+        if entry.is_empty_list() {
+            let hint = "name columns, or leave `columns` out for whole rows".to_owned();
+            entry.problem(format!("`{}` names nothing", entry.path), Some(hint));
         }
-        Some(when)
+        columns
     });
+    let window = condition::window(&section);
     let reason = section.get("reason").and_then(|entry| entry.text("\"secrets\""));
     Some(Rule {
         source: entry.rule_ref(),
         actions: actions?,
         on: on.unwrap_or_default(),
+        columns: columns.unwrap_or_default(),
         when,
+        window,
         reviewers,
         timeout_seconds,
         reason: reason.map(str::to_owned),
@@ -352,7 +363,14 @@ fn limits(entry: &Entry<'_>) -> Limits {
     let Some(section) = entry.section("limits = { rows = 10000 }") else {
         return Limits::default();
     };
-    section.refuse_others(&["rows", "statement_timeout", "connections", "lookups"]);
+    section.refuse_others(&[
+        "rows",
+        "bytes",
+        "statement_timeout",
+        "statements_per_minute",
+        "connections",
+        "lookups",
+    ]);
     let statement_timeout_ms = section.get("statement_timeout").and_then(|entry| {
         let ms = entry.duration_ms()?;
         if i32::try_from(ms).is_err() {
@@ -363,6 +381,10 @@ fn limits(entry: &Entry<'_>) -> Limits {
     });
     Limits {
         rows: section.get("rows").and_then(|entry| entry.positive()),
+        bytes: section.get("bytes").and_then(|entry| condition::bytes(&entry)),
+        statements_per_minute: section
+            .get("statements_per_minute")
+            .and_then(|entry| entry.positive()),
         statement_timeout_ms,
         connections: section.get("connections").and_then(|entry| entry.positive()),
         lookups: section.get("lookups").and_then(|entry| entry.positive()),

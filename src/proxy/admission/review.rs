@@ -11,15 +11,16 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Admission, Admitted, Leave, Permit, Refusal, StatementRequest, Unrecorded, expired, text,
+    Admission, Admitted, Approval, Judged, Leave, Permit, Refusal, StatementRequest, Unrecorded,
+    expired, text,
 };
 use crate::{
-    api::{HeldStatement, HoldView, StatementShape},
+    api::{Estimate, HeldStatement, HoldView, StatementShape},
     grant::{Decision, HoldId, Scope},
     journal::{HoldEvent, HoldRecord, Record},
-    policy::{Denied, Held, Reviewers, Verdict},
+    policy::{Denied, Held, Reviewers, RuleRef, Verdict},
     proxy::{
-        estimate::estimate,
+        estimate::Expectation,
         review::{Answer, ReviewDesk, in_words},
         ruling::{Decided, HeldText},
     },
@@ -31,14 +32,24 @@ use crate::{
 pub struct Review {
     pub(super) statement: u64,
     pub(super) request: StatementRequest,
-    pub(super) decided: Arc<Decided>,
+    decided: Arc<Decided>,
+    /// Whose approval it takes, and by which rule: each of them.
+    holds: Vec<Held>,
+    /// Those of the rules that hang on its rows.
+    by_rows: Arc<[RuleRef]>,
 }
 
-#[cfg(test)]
 impl Review {
+    pub(super) fn of(statement: u64, request: StatementRequest, judged: Judged) -> Self {
+        let Judged { decided, holds, by_rows, .. } = judged;
+        Self { statement, request, decided, holds, by_rows }
+    }
+
     /// A review for tests of the machine.
+    #[cfg(test)]
     pub(in crate::proxy) fn for_test(request: StatementRequest, decided: Decided) -> Self {
-        Self { statement: 1, request, decided: Arc::new(decided) }
+        let (holds, by_rows) = (Vec::new(), Arc::from([]));
+        Self { statement: 1, request, decided: Arc::new(decided), holds, by_rows }
     }
 }
 
@@ -119,14 +130,14 @@ impl Admission {
         notices: &mpsc::UnboundedSender<ErrorFields>,
         current: &Current,
     ) -> Result<Permit, No> {
-        let Some(HeldText { holds, shape, explainable }) = review.decided.held.as_deref() else {
+        let Some(HeldText { shape, .. }) = review.decided.held.as_deref() else {
             return Err(No::answer(
                 HoldEvent::Failed { reason: "nothing holds it".into() },
                 Refusal::of(review.statement, &changed()),
             ));
         };
         let mut last = None;
-        for held in holds {
+        for held in &review.holds {
             let desk = self.desk.as_ref().ok_or_else(|| alone(review, held))?;
             if let Some(hold) = desk.covered(held, shape.as_ref()) {
                 self.step(review, hold.clone(), HoldEvent::Covered)?;
@@ -135,7 +146,7 @@ impl Admission {
             }
             let id = HoldId::from_random(rand::random());
             *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.clone());
-            let estimate = estimate(explainable, &review.request.parameters, &self.drift).await;
+            let estimate = self.estimate(review).await;
             let statement = HeldStatement {
                 connection: review.request.connection,
                 statement: review.statement,
@@ -163,7 +174,24 @@ impl Admission {
             }
             last = Some(id);
         }
-        self.approved(review, last).await
+        match last {
+            Some(hold) => self.approved(review, hold).await,
+            None => Err(No::answer(
+                HoldEvent::Failed { reason: "nobody was asked".into() },
+                Refusal::of(review.statement, &changed()),
+            )),
+        }
+    }
+
+    /// What PostgreSQL expects of it, for the reviewers.
+    async fn estimate(&self, review: &Review) -> Estimate {
+        if let Some(HeldText { explainable: Err(why), .. }) = review.decided.held.as_deref() {
+            return Estimate::Unavailable { why: why.to_string() };
+        }
+        match self.expect(&review.request, &review.decided).await {
+            Ok(Expectation { rows, cost }) => Estimate::Planned { rows, cost },
+            Err(why) => why.told(),
+        }
     }
 
     async fn answer(
@@ -183,7 +211,7 @@ impl Admission {
     }
 
     /// Everybody has agreed: the permit, if the statement is still what they agreed to.
-    async fn approved(&self, review: &Review, approval: Option<HoldId>) -> Result<Permit, No> {
+    async fn approved(&self, review: &Review, hold: HoldId) -> Result<Permit, No> {
         let void = |denied: Denied| {
             let event = HoldEvent::Void { reason: denied.reason.clone() };
             No::answer(event, Refusal::of(review.statement, &denied))
@@ -195,8 +223,12 @@ impl Admission {
         if let Verdict::Deny(denied) = &decided.verdict {
             return Err(void(denied.clone()));
         }
-        let asked = review.decided.held.as_deref().map(|held| &held.holds);
-        let same = decided.held.as_deref().map(|held| &held.holds) == asked
+        let by_rows = self.foresee(&review.request, &decided).await.map_err(&void)?;
+        let agreed = |held: &Held| review.holds.contains(held);
+        let by_text = decided.held.as_deref().map_or(&[][..], |held| &held.holds);
+        let asked = review.decided.held.as_deref().map_or(&[][..], |held| &held.holds);
+        let same = by_text.iter().all(|held| agreed(held) || asked.contains(held))
+            && by_rows.iter().all(|held| review.by_rows.contains(&held.rule))
             && text(decided.rewritten.as_ref()) == text(review.decided.rewritten.as_ref());
         let prepared = review.request.earlier.as_ref().is_none_or(|earlier| {
             text(earlier.rewritten.as_ref()) == text(decided.rewritten.as_ref())
@@ -208,20 +240,18 @@ impl Admission {
         if Timestamp::now() >= self.expires_at {
             return Err(void(expired()));
         }
+        let approval = Some(Approval { hold, lifted: Arc::clone(&review.by_rows) });
         Ok(self.permit(review.statement, &ruling, &decided, Leave::Run { approval }))
     }
 
-    /// An Execute that goes on with a run that was approved.
+    /// Records that an Execute goes on with a run that was approved.
     pub(super) fn goes_on(
         &self,
         statement: u64,
         request: &StatementRequest,
-    ) -> Result<Option<HoldId>, Unrecorded> {
-        let Some(hold) = request.begun.as_ref().and_then(|permit| permit.approval()) else {
-            return Ok(None);
-        };
-        self.step_of(request.connection, statement, hold.clone(), HoldEvent::Covered)?;
-        Ok(Some(hold.clone()))
+        begun: &Approval,
+    ) -> Result<(), Unrecorded> {
+        self.step_of(request.connection, statement, begun.hold.clone(), HoldEvent::Covered)
     }
 
     fn step(&self, review: &Review, hold: HoldId, event: HoldEvent) -> Result<(), Unrecorded> {

@@ -11,13 +11,17 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Effect, Held, Phase, Session, Waiting,
+    counting::CopyMessage,
     names::{Meaning, Portal, Prepared},
     pending::{Describe, Expected, Place, Run, Sync},
     substitute,
 };
 use crate::{
     journal::{Parameter, Protocol},
-    proxy::admission::{Admitted, Permit, Refusal, Review, StatementRequest},
+    proxy::{
+        admission::{Admitted, Permit, Refusal, Review, StatementRequest},
+        estimate::Bound,
+    },
     wire::{self, BoundValue, Target, WireError},
 };
 
@@ -37,7 +41,7 @@ pub(super) struct ClientSide {
     /// Bytes of a CopyData that are still to come, and whether they are forwarded.
     streaming: Option<(usize, bool)>,
     /// The current part of the pipeline: what lies between two Syncs.
-    part: u64,
+    pub(super) part: u64,
 }
 
 impl Default for ClientSide {
@@ -67,18 +71,19 @@ impl Session {
     pub fn decided(&mut self, id: u64, admitted: Admitted, now: Duration) {
         let asked = match &self.waiting {
             Waiting::Decision { id, .. } | Waiting::Review { id, .. } => Some(*id),
-            Waiting::Nothing | Waiting::Settlement(_) => None,
+            Waiting::Nothing | Waiting::Settlement(_) | Waiting::Count(_) => None,
         };
         if self.phase != Phase::Open || asked != Some(id) {
             return;
         }
         let held = match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
             Waiting::Decision { held, .. } | Waiting::Review { held, .. } => held,
-            Waiting::Nothing | Waiting::Settlement(_) => return,
+            Waiting::Nothing | Waiting::Settlement(_) | Waiting::Count(_) => return,
         };
         if let Admitted::Forward(permit) = &admitted {
             self.masked_columns = Arc::clone(permit.masked_columns());
         }
+        let admitted = self.not_around_the_decision(admitted);
         match (held, admitted) {
             (held, Admitted::Hold(review)) => return self.review(id, held, review, now),
             // An error has come meanwhile: the server would skip the message.
@@ -87,6 +92,11 @@ impl Session {
             }
             (_, Admitted::Refuse(_)) if self.pending.is_skipping() => {}
             (Held::Function, answer) => self.refuse_function(answer),
+            (Held::Query(message), Admitted::Forward(permit))
+                if permit.allowance().written.is_some() =>
+            {
+                self.forward_counted_query(&message, permit, now);
+            }
             (Held::Query(message), Admitted::Forward(permit)) => {
                 match permit.rewritten() {
                     Some(rewritten) => wire::query(&rewritten.text, &mut self.to_server),
@@ -108,11 +118,16 @@ impl Session {
             (Held::Execute { message, name, portal }, Admitted::Forward(permit)) => {
                 self.release();
                 self.to_server.extend_from_slice(&message);
+                let counted = permit.allowance().written.is_some();
                 let permit = Arc::new(permit);
                 if permit.approval().is_some() {
                     portal.approved.get_or_init(|| Arc::clone(&permit));
                 }
-                self.pending.push(Expected::Execute(Run::new(permit, Some(name), now)));
+                let run = Run::new(permit, Some(name), now).of_portal(portal);
+                self.pending.push(Expected::Execute(run));
+                if counted {
+                    self.await_count();
+                }
             }
             (Held::Execute { .. }, Admitted::Refuse(refusal)) => self.refuse_execute(refusal),
         }
@@ -174,17 +189,23 @@ impl Session {
             },
             None => out.extend_from_slice(message),
         }
-        let is_held = permit.is_held();
-        let prepared = Arc::new(Prepared { sql, permit: Arc::new(permit) });
+        let types = match wire::parse_parse(message) {
+            Ok(parse) => message.slice_ref(parse.types),
+            Err(error) => return self.violation(&error.to_string()),
+        };
+        let (waits, looks) = (permit.may_wait(), permit.detection().is_some());
+        let columns = OnceLock::new();
+        let prepared = Arc::new(Prepared { sql, types, permit: Arc::new(permit), columns });
         let part = self.client.part;
         self.statements.request(Arc::clone(&name), part, Some(Arc::clone(&prepared)));
+        let described = Arc::clone(&prepared);
         let mut expected = vec![Expected::Parse { name: Arc::clone(&name), prepared }];
-        if self.config.masks {
+        if self.config.masks || looks {
             // Clients may skip Describe, and the tripwire must see every result's columns.
             wire::describe_statement(&name, &mut out);
-            expected.push(Expected::OwnDescribe(Describe::Parameters));
+            expected.push(Expected::OwnDescribe(Describe::Parameters, described));
         }
-        if is_held {
+        if waits {
             return self.defer_parse(name, &out, expected);
         }
         self.to_server.extend_from_slice(&out);
@@ -211,6 +232,17 @@ impl Session {
                 Ok(None) => return,
                 Err(error) => return self.violation(&error.to_string()),
             };
+            if matches!(self.waiting, Waiting::Count(_)) {
+                match Self::copy_message(header.tag) {
+                    Some(CopyMessage::Forward) => {}
+                    Some(CopyMessage::Ignore) if self.client.input.len() >= header.length => {
+                        _ = self.client.input.split_to(header.length);
+                        continue;
+                    }
+                    Some(CopyMessage::Ignore) => return,
+                    None => return self.violation("a request amid the data of a COPY"),
+                }
+            }
             if header.tag == b'd' {
                 self.release();
                 // The server ignores data of a COPY that isn't on, or has failed.
@@ -302,15 +334,13 @@ impl Session {
             }
             b'c' => {
                 wire::Fields::of_message(&message, "CopyDone")?.end()?;
-                self.to_server.extend_from_slice(&message);
-                self.pending.push_copy_end();
+                self.end_copy(&message);
             }
             b'f' => {
                 let mut fields = wire::Fields::of_message(&message, "CopyFail")?;
                 fields.cstring()?;
                 fields.end()?;
-                self.to_server.extend_from_slice(&message);
-                self.pending.push_copy_end();
+                self.end_copy(&message);
             }
             b'X' => {
                 wire::Fields::of_message(&message, "Terminate")?.end()?;
@@ -360,13 +390,16 @@ impl Session {
             }
             Meaning::Known(prepared) => {
                 let parameters = bind.values.iter().map(logged).collect();
-                let is_held = prepared.permit.is_held();
-                let portal = Arc::new(Portal { prepared, parameters, approved: OnceLock::new() });
+                let waits = prepared.permit.may_wait();
+                let bind_message = prepared.permit.decided_when_run().then(|| message.clone());
                 let name: Arc<str> = bind.portal.into();
+                let binary = bind.binary_results;
+                let (bind, approved) = (bind_message, OnceLock::new());
+                let portal = Arc::new(Portal { prepared, parameters, bind, binary, approved });
                 self.check_names();
                 self.portals.request(Arc::clone(&name), part, Some(Arc::clone(&portal)));
                 let expected = Expected::Bind { name: Arc::clone(&name), portal };
-                if is_held {
+                if waits {
                     self.defer_bind(name, &message, expected);
                 } else {
                     self.release();
@@ -415,12 +448,26 @@ impl Session {
             parameters: portal.map_or_else(|| Arc::from([]), |p| Arc::clone(&p.parameters)),
             earlier: portal.map(|portal| Arc::clone(&portal.prepared.permit)),
             begun: portal.and_then(|portal| portal.approved.get().cloned()),
+            bound: portal.and_then(|portal| {
+                let (types, bind) = (portal.prepared.types.clone(), portal.bind.clone()?);
+                Some(Bound { types, bind })
+            }),
         };
         self.effects.push_back(Effect::Decide { id, request });
     }
 
+    fn end_copy(&mut self, message: &[u8]) {
+        self.to_server.extend_from_slice(message);
+        self.pending.push_copy_end();
+        if let Waiting::Count(_) = self.waiting {
+            // The server has read the Flush behind the Execute as COPY's, and ignored it.
+            wire::flush(&mut self.to_server);
+        }
+    }
+
     fn check_names(&mut self) {
-        if self.statements.len() > MOST_NAMES || self.portals.len() > MOST_NAMES {
+        let most = self.statements.len().max(self.portals.len()).max(self.parts.len());
+        if most > MOST_NAMES {
             self.violation("more prepared statements are open than pgate keeps track of");
         }
     }

@@ -1,7 +1,9 @@
 //! Errors and notices are outputs too: what of them a role with masks may see.
 //!
 //! DETAIL, HINT, WHERE and internal queries quote rows and statements, so they are
-//! dropped. Messages are kept where PostgreSQL makes them of names alone.
+//! dropped. Messages are kept where PostgreSQL makes them of names alone; what code of
+//! the database's own says (a trigger, a function) never is: it may have read anything,
+//! and chooses its words, its SQLSTATE and its names itself.
 
 use crate::wire::{ErrorFields, field};
 
@@ -33,6 +35,26 @@ fn strip(fields: &mut ErrorFields) {
     }
 }
 
+/// Whether a function or trigger of the database's own said it. PostgreSQL then says
+/// where; COPY alone does so for what the client itself has sent.
+fn told_by_code(fields: &ErrorFields) -> bool {
+    let stack = fields.get(field::WHERE).unwrap_or_default();
+    stack.lines().any(|line| !line.starts_with("COPY "))
+        || fields.get(field::INTERNAL_QUERY).is_some()
+}
+
+/// Takes off what may quote rows; says whether the message must go as well.
+fn withheld(fields: &mut ErrorFields, sight: Sight) -> bool {
+    let told_by_code = told_by_code(fields);
+    strip(fields);
+    if told_by_code {
+        for kind in field::OBJECTS {
+            fields.remove(kind);
+        }
+    }
+    told_by_code || sight == Sight::Touching && !is_plain(fields.sqlstate())
+}
+
 fn is_plain(sqlstate: &str) -> bool {
     sqlstate.get(..2).is_some_and(|class| PLAIN_CLASSES.contains(&class))
 }
@@ -42,8 +64,7 @@ pub(super) fn clean_error(fields: &mut ErrorFields, sight: Sight) {
     if sight == Sight::Unmasked {
         return;
     }
-    strip(fields);
-    if sight == Sight::Touching && !is_plain(fields.sqlstate()) {
+    if withheld(fields, sight) {
         let message = format!("the statement failed with SQLSTATE {}", fields.sqlstate());
         fields.set(field::MESSAGE, &message);
         fields.set(field::HINT, "pgate withholds the message: it may quote masked values.");
@@ -55,8 +76,7 @@ pub(super) fn clean_notice(fields: &mut ErrorFields, sight: Sight) {
     if sight == Sight::Unmasked {
         return;
     }
-    strip(fields);
-    if sight == Sight::Touching && !is_plain(fields.sqlstate()) {
+    if withheld(fields, sight) {
         fields.set(field::MESSAGE, "pgate withholds a notice: it may quote masked values");
     }
 }
@@ -90,6 +110,10 @@ mod tests {
         ];
         for (sqlstate, sight, kept) in cases {
             let mut fields = error(sqlstate);
+            if sight != Sight::Unmasked {
+                fields.set(field::WHERE, "COPY t, line 1: 123-45-6789");
+                fields.remove(field::INTERNAL_QUERY);
+            }
             clean_error(&mut fields, sight);
             assert_eq!(fields.message().contains("123-45"), kept, "{sqlstate} {sight:?}");
             assert_eq!(fields.sqlstate(), sqlstate);
@@ -98,6 +122,26 @@ mod tests {
                 .iter()
                 .any(|kind| fields.get(*kind).is_some_and(|value| value.contains("123-45")));
             assert_eq!(elsewhere, sight == Sight::Unmasked, "{sqlstate} {sight:?}");
+        }
+    }
+
+    #[test]
+    fn what_code_of_the_database_says_is_withheld_whatever_it_calls_itself() {
+        for sqlstate in ["42703", "55000", "P0001", "00000"] {
+            for sight in [Sight::Aside, Sight::Touching] {
+                let place = "PL/pgSQL function f() line 1 at RAISE\nCOPY t, line 1: 1";
+                let said = ErrorFields::new("ERROR", sqlstate, "123-45-6789")
+                    .with(field::WHERE, place)
+                    .with(b'c', "123-45-6789")
+                    .with(b'n', "123-45-6789");
+                for clean in [clean_error, clean_notice] {
+                    let mut fields = said.clone();
+                    clean(&mut fields, sight);
+                    let mut out = bytes::BytesMut::new();
+                    fields.error_response(&mut out);
+                    assert!(!String::from_utf8_lossy(&out).contains("123-45"), "{sqlstate}");
+                }
+            }
         }
     }
 }

@@ -15,17 +15,20 @@
 //! transaction state, skip-until-Sync and ReadyForQuery stay the server's truth.
 
 mod client_side;
+mod counting;
 mod deferred;
+mod detection;
 mod hygiene;
 mod names;
 mod pending;
+mod returned;
 mod server_side;
 mod substitute;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -37,6 +40,7 @@ use self::{
     deferred::Deferred,
     names::{Names, Portal, Prepared},
     pending::{Expected, Pending},
+    returned::Parts,
     server_side::ServerSide,
 };
 use super::admission::{Review, StatementRequest};
@@ -128,6 +132,17 @@ enum Waiting {
     Review { id: u64, held: Held },
     /// The end of an earlier part of the pipeline, whose outcome says what a name means.
     Settlement(Bytes),
+    /// The count of the rows that a statement writes.
+    Count(Sent),
+}
+
+/// How a statement was sent whose rows are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// By the client, who will send the Sync as well.
+    ByClient,
+    /// By the machine in place of a Query: it owes the Sync.
+    ByMachine,
 }
 
 /// A message that waits for its verdict.
@@ -154,8 +169,8 @@ pub struct Session {
     deferred: Deferred,
     statements: Names<Prepared>,
     portals: Names<Portal>,
-    /// The rows that a portal has returned by earlier Executes.
-    portal_rows: HashMap<Arc<str>, u64>,
+    /// What portals and cursors have returned by earlier parts.
+    parts: Parts,
     /// As the latest permit has them.
     masked_columns: Arc<HashSet<(Oid, AttributeNumber)>>,
     notices: VecDeque<ErrorFields>,
@@ -179,7 +194,7 @@ impl Session {
             deferred: Deferred::default(),
             statements: Names::default(),
             portals: Names::default(),
-            portal_rows: HashMap::new(),
+            parts: Parts::default(),
             masked_columns: Arc::default(),
             notices: VecDeque::new(),
             to_client: BytesMut::new(),
@@ -207,7 +222,7 @@ impl Session {
     /// not read more of them.
     pub fn reads_client(&self) -> bool {
         self.phase == Phase::Open
-            && matches!(self.waiting, Waiting::Nothing)
+            && (matches!(self.waiting, Waiting::Nothing) || self.hears_copy_only())
             && self.cancellation == Cancellation::None
             && !self.pending.is_over_limit()
     }

@@ -11,15 +11,21 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use crate::{journal::Parameter, proxy::admission::Permit};
+use bytes::Bytes;
+
+use crate::{journal::Parameter, mask::Column, proxy::admission::Permit};
 
 /// A prepared statement.
 #[derive(Debug)]
 pub(super) struct Prepared {
     /// The client's text.
     pub(super) sql: Arc<str>,
+    /// The types that its Parse names.
+    pub(super) types: Bytes,
     /// What its Parse was permitted.
     pub(super) permit: Arc<Permit>,
+    /// The columns of its result, once the server has described it.
+    pub(super) columns: OnceLock<Arc<[Column]>>,
 }
 
 /// A portal.
@@ -32,6 +38,24 @@ pub(super) struct Portal {
     /// What its first Execute was permitted, where a reviewer had to agree: the ones
     /// that fetch the rest of its rows belong to the same run.
     pub(super) approved: OnceLock<Arc<Permit>>,
+    /// Its Bind, where its rows may have to be foreseen.
+    pub(super) bind: Option<Bytes>,
+    /// Which of its columns come in binary: see [`wire::Bind`](crate::wire::Bind).
+    pub(super) binary: Vec<bool>,
+}
+
+impl Portal {
+    /// The columns of its result in the formats of its Bind; none where the server
+    /// hasn't described it.
+    pub(super) fn columns(&self) -> Arc<[Column]> {
+        let described = self.prepared.columns.get().map(Arc::as_ref).unwrap_or_default();
+        let columns = described.iter().enumerate().map(|(at, column)| {
+            let format =
+                if self.binary.len() > 1 { self.binary.get(at) } else { self.binary.first() };
+            Column { binary: format.copied().unwrap_or(false), ..column.clone() }
+        });
+        columns.collect()
+    }
 }
 
 /// A name's meaning.
@@ -100,9 +124,10 @@ impl<T> Names<T> {
         self.settled.clear();
     }
 
-    /// What a name means to the server now.
-    pub(super) fn settled(&self, name: &str) -> Option<&Arc<T>> {
-        self.settled.get(name)
+    /// Whether anything is so that a name means, or may come to mean.
+    pub(super) fn any(&self, name: &str, is_so: impl Fn(&T) -> bool) -> bool {
+        let ahead = self.ahead.get(name).and_then(|ahead| ahead.meaning.as_ref());
+        self.settled.get(name).into_iter().chain(ahead).any(|meaning| is_so(meaning))
     }
 
     /// The server has finished this part of the pipeline.

@@ -2,27 +2,18 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use super::names::{Portal, Prepared};
+use super::{
+    names::{Portal, Prepared},
+    returned::Left,
+};
 use crate::{
     journal::Completion,
+    mask::{Column, Detected},
     proxy::admission::{Permit, Refusal},
 };
 
 /// The longest list of command tags that a completion names, in bytes.
 const LONGEST_TAGS: usize = 512;
-
-/// The rows that a run may still return.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RowsLeft {
-    /// No row has come yet, so it isn't worked out.
-    Unasked,
-    /// Any number.
-    Unlimited,
-    /// So many.
-    Some(u64),
-    /// It has returned more: the rest is withheld, the statement being cancelled.
-    Over,
-}
 
 /// Where a COPY stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +37,16 @@ pub(super) struct Run {
     pub(super) bytes: u64,
     pub(super) tags: String,
     pub(super) sqlstate: Option<String>,
-    pub(super) left: RowsLeft,
+    pub(super) left: Left,
     pub(super) copy: Copy,
+    /// Whether COPY sends its data in binary.
+    pub(super) copy_binary: bool,
+    /// The columns of its rows, as far as they are known.
+    pub(super) columns: Option<Arc<[Column]>>,
+    /// What was found in its rows.
+    pub(super) detected: Detected,
+    /// What is executed; none for a Query.
+    executes: Option<Arc<Portal>>,
 }
 
 impl Run {
@@ -60,9 +59,28 @@ impl Run {
             bytes: 0,
             tags: String::new(),
             sqlstate: None,
-            left: RowsLeft::Unasked,
+            left: Left::Unasked,
             copy: Copy::No,
+            copy_binary: false,
+            columns: None,
+            detected: Detected::new(),
+            executes: None,
         }
+    }
+
+    /// The run of this portal.
+    pub(super) fn of_portal(self, portal: Arc<Portal>) -> Self {
+        Self { executes: Some(portal), ..self }
+    }
+
+    /// The columns of its rows; none where they aren't known.
+    pub(super) fn columns(&mut self) -> Arc<[Column]> {
+        let executes = &self.executes;
+        let known = self.columns.get_or_insert_with(|| match executes {
+            Some(portal) => portal.columns(),
+            None => Arc::default(),
+        });
+        Arc::clone(known)
     }
 
     pub(super) fn add_tag(&mut self, tag: &str) {
@@ -119,7 +137,13 @@ pub(super) enum Expected {
     },
     Describe(Describe),
     /// The machine's own, behind a Parse: the client sees none of its answers.
-    OwnDescribe(Describe),
+    OwnDescribe(Describe, Arc<Prepared>),
+    /// The machine's own, ahead of a write that came as a Query and whose rows are
+    /// counted: the client sees none of their answers.
+    OwnParse(Arc<Permit>),
+    OwnBind(Arc<Permit>),
+    /// The same, of whose answers the client sees a RowDescription.
+    QueryDescribe,
     CloseStatement(Arc<str>),
     ClosePortal(Arc<str>),
     Execute(Run),
@@ -145,7 +169,10 @@ impl Expected {
             Self::Parse { .. }
             | Self::Bind { .. }
             | Self::Describe(_)
-            | Self::OwnDescribe(_)
+            | Self::OwnDescribe(..)
+            | Self::OwnParse(_)
+            | Self::OwnBind(_)
+            | Self::QueryDescribe
             | Self::CloseStatement(_)
             | Self::ClosePortal(_)
             | Self::Execute(_)
@@ -261,6 +288,11 @@ impl Pending {
         Ok(Sync::Awaited)
     }
 
+    /// Whether the server takes data of a COPY.
+    pub(super) fn takes_copy_data(&self) -> bool {
+        matches!(self.queue.front(), Some(Expected::Execute(Run { copy: Copy::In { .. }, .. })))
+    }
+
     /// A CopyDone or CopyFail goes to the server.
     pub(super) fn push_copy_end(&mut self) {
         if let Some(run) = self.run()
@@ -329,6 +361,13 @@ impl Pending {
         }
         self.skipping = true;
         unrun
+    }
+
+    /// What is queued to run never will, for this error.
+    pub(super) fn fail_queued(&mut self, sqlstate: &str) {
+        for run in self.queue.iter_mut().filter_map(Expected::run_mut) {
+            run.sqlstate = Some(sqlstate.to_owned());
+        }
     }
 
     /// Whether something else than the Sync follows in the front's part of the pipeline.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::{
-    Phase, Session, hygiene,
+    Phase, Session, detection, hygiene,
     hygiene::Sight,
-    pending::{Copy, Describe, Expected, Place, RowsLeft, Run},
+    pending::{Copy, Describe, Expected, Place, Run},
+    returned::Left,
     substitute,
 };
 use crate::{
@@ -40,6 +41,11 @@ impl ServerSide {
     /// Whether the stream to the client is between two messages.
     pub(super) fn is_between_messages(&self) -> bool {
         !matches!(self.streaming, Some((_, true)))
+    }
+
+    /// Whether the row that has just been counted is to be forwarded; it is whole.
+    pub(super) fn row_forwarded(&mut self) -> bool {
+        matches!(self.streaming.take(), Some((_, true)))
     }
 
     /// The SQLSTATE that the server has ended the connection with.
@@ -76,14 +82,14 @@ impl Session {
         }
         if self.server.partial.is_empty() {
             return match wire::header(bytes)? {
-                Some(header) if is_row(header.tag) => self.row(header),
+                Some(header) if is_row(header.tag) && !self.looks_into_rows() => self.row(header),
                 Some(header) if header.length <= bytes.len() => {
                     let (message, rest) = bytes.split_at(header.length);
                     *bytes = rest;
                     self.server_message(header.tag, message, now)
                 }
                 header => {
-                    check_length(header)?;
+                    self.check_length(header)?;
                     self.server.partial.extend_from_slice(bytes);
                     *bytes = &[];
                     Ok(())
@@ -97,7 +103,7 @@ impl Session {
         self.server.partial.extend_from_slice(more);
         *bytes = rest;
         let Some(header) = wire::header(&self.server.partial)? else { return Ok(()) };
-        if is_row(header.tag) {
+        if is_row(header.tag) && !self.looks_into_rows() {
             self.row(header)?;
             let head = self.server.partial.split();
             if let Some((left, forward)) = self.server.streaming {
@@ -107,9 +113,27 @@ impl Session {
             let message = self.server.partial.split();
             self.server_message(header.tag, &message, now)?;
         } else {
-            check_length(Some(header))?;
+            self.check_length(Some(header))?;
         }
         Ok(())
+    }
+
+    /// Refuses to hold a message that is too long for it.
+    fn check_length(&mut self, header: Option<Header>) -> Result<(), WireError> {
+        match header {
+            Some(Header { tag, length }) if length > LONGEST_HELD && is_row(tag) => {
+                self.end(
+                    "54000",
+                    &format!("a row of {length} bytes is too long to be looked through (detect)"),
+                );
+                Ok(())
+            }
+            Some(header) if header.length > LONGEST_HELD => Err(WireError::Length {
+                length: u32::try_from(header.length).unwrap_or(u32::MAX),
+                limit: LONGEST_HELD,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn stream(&mut self, left: usize, forward: bool, data: &[u8]) {
@@ -121,34 +145,22 @@ impl Session {
     }
 
     /// A row begins: it is counted, and streamed as far as the limit allows.
-    fn row(&mut self, header: Header) -> Result<(), WireError> {
-        let portals = &self.portal_rows;
+    pub(super) fn row(&mut self, header: Header) -> Result<(), WireError> {
+        let parts = &self.parts;
         let run = self.pending.run().ok_or(WireError::OutOfPlace(header.tag))?;
         let in_copy = run.copy == Copy::Out;
         if in_copy != (header.tag == b'd') {
             return Err(WireError::OutOfPlace(header.tag));
         }
-        if run.left == RowsLeft::Unasked {
-            let before = run.portal.as_ref().and_then(|name| portals.get(name)).copied();
-            run.left = match run.permit.row_limit() {
-                Some(limit) => RowsLeft::Some(limit.saturating_sub(before.unwrap_or(0))),
-                None => RowsLeft::Unlimited,
-            };
+        if let Left::Unasked = run.left {
+            run.left = parts.left(run);
         }
-        let forward = match &mut run.left {
-            RowsLeft::Some(0) => {
-                run.left = RowsLeft::Over;
-                self.pending.set_over_limit();
-                self.cancel();
-                false
-            }
-            RowsLeft::Some(left) => {
-                *left -= 1;
-                true
-            }
-            RowsLeft::Over => false,
-            RowsLeft::Unlimited | RowsLeft::Unasked => true,
-        };
+        let was_over = run.left.over().is_some();
+        let forward = run.left.take(header.length);
+        if !forward && !was_over {
+            self.pending.set_over_limit();
+            self.cancel();
+        }
         let forward = forward && !self.server.withholding;
         if forward && let Some(run) = self.pending.run() {
             run.rows += 1;
@@ -158,7 +170,7 @@ impl Session {
         Ok(())
     }
 
-    fn pass(&mut self, message: &[u8]) {
+    pub(super) fn pass(&mut self, message: &[u8]) {
         if !self.server.withholding {
             self.to_client.extend_from_slice(message);
         }
@@ -175,6 +187,7 @@ impl Session {
             b'S' => self.setting(message)?,
             b'E' => self.error(ErrorFields::parse(message)?, now),
             b'Z' => self.ready(message, now)?,
+            b'D' | b'd' => self.whole_row(message, Header { tag, length: message.len() })?,
             _ => self.answer(tag, message, now)?,
         }
         Ok(())
@@ -219,8 +232,29 @@ impl Session {
             }
             (b'2', Some(Expected::Bind { .. })) => {
                 if let Some(Expected::Bind { name, portal }) = self.pending.pop() {
-                    self.portal_rows.remove(&name);
+                    self.parts.forget(&name);
                     self.portals.settle(name, portal);
+                }
+            }
+            (b'1', Some(Expected::OwnParse(_))) => {
+                self.pending.pop();
+                self.statements.drop_name("");
+                return Ok(());
+            }
+            (b'2', Some(Expected::OwnBind(_))) => {
+                self.pending.pop();
+                self.portals.drop_name("");
+                self.parts.forget("");
+                return Ok(());
+            }
+            (b'n', Some(Expected::QueryDescribe)) => {
+                self.pending.pop();
+                return Ok(());
+            }
+            (b'T', Some(Expected::QueryDescribe)) => {
+                self.pending.pop();
+                if self.trips(message)? {
+                    return Ok(());
                 }
             }
             (b'3', Some(Expected::CloseStatement(_) | Expected::ClosePortal(_))) => {
@@ -233,13 +267,18 @@ impl Session {
             (b't', Some(Expected::Describe(stage @ Describe::Parameters))) => {
                 *stage = Describe::Row
             }
-            (b't', Some(Expected::OwnDescribe(stage @ Describe::Parameters))) => {
+            (b't', Some(Expected::OwnDescribe(stage @ Describe::Parameters, _))) => {
                 *stage = Describe::Row;
                 return Ok(());
             }
-            (b'n' | b'T', Some(Expected::OwnDescribe(Describe::Row))) => {
-                self.pending.pop();
+            (b'n' | b'T', Some(Expected::OwnDescribe(Describe::Row, _))) => {
+                let described = self.pending.pop();
                 if tag == b'T' {
+                    if let Some(Expected::OwnDescribe(_, prepared)) = described
+                        && prepared.permit.detection().is_some()
+                    {
+                        let _ = prepared.columns.set(detection::described(message)?);
+                    }
                     self.trips(message)?;
                 }
                 return Ok(());
@@ -257,19 +296,26 @@ impl Session {
                 if self.trips(message)? {
                     return Ok(());
                 }
+                self.note_columns(message)?;
             }
             (b'C', Some(Expected::Query(run))) => {
                 run.add_tag(wire::command_tag(message)?);
                 run.copy = Copy::No;
-                if run.left == RowsLeft::Over && run.sqlstate.is_none() {
-                    run.sqlstate = Some("54000".to_owned());
-                    let limit = run.permit.row_limit().unwrap_or_default();
-                    substitute::too_many_rows(limit).error_response(&mut self.to_client);
+                if let Some(refusal) = run.left.over()
+                    && run.sqlstate.is_none()
+                {
+                    substitute::error(refusal).error_response(&mut self.to_client);
+                    run.sqlstate = Some(refusal.sqlstate.to_owned());
                     self.server.withholding = true;
                 }
             }
             (b'I', Some(Expected::Query(_))) => {}
-            (b'C', Some(Expected::Execute(run))) if run.left == RowsLeft::Over => {
+            (b'C' | b's', Some(Expected::Execute(run)))
+                if run.permit.allowance().written.is_some() =>
+            {
+                return self.counted(tag, message, now);
+            }
+            (b'C', Some(Expected::Execute(run))) if run.left.over().is_some() => {
                 self.over_limit_at_end(now);
                 return Ok(());
             }
@@ -282,7 +328,10 @@ impl Session {
                 }
             }
             (b'G', Some(Expected::Query(_) | Expected::Execute(_))) => self.pending.copy_in(),
-            (b'H', Some(Expected::Query(run) | Expected::Execute(run))) => run.copy = Copy::Out,
+            (b'H', Some(Expected::Query(run) | Expected::Execute(run))) => {
+                run.copy = Copy::Out;
+                run.copy_binary = message.get(HEADER).is_some_and(|format| *format != 0);
+            }
             (b'c', Some(Expected::Query(run) | Expected::Execute(run)))
                 if run.copy == Copy::Out =>
             {
@@ -325,6 +374,7 @@ impl Session {
             Some(Expected::Query(run) | Expected::Execute(run)) => touches(&run.permit),
             Some(Expected::Parse { prepared, .. }) => touches(&prepared.permit),
             Some(Expected::Bind { portal, .. }) => touches(&portal.prepared.permit),
+            Some(Expected::OwnParse(permit) | Expected::OwnBind(permit)) => touches(permit),
             // A commit may run deferred triggers of any statement before.
             Some(_) | None => Sight::Touching,
         }
@@ -350,9 +400,9 @@ impl Session {
             }
             Some(Expected::Query(run) | Expected::Execute(run)) => {
                 skips = run.portal.is_some();
-                if run.left == RowsLeft::Over {
-                    run.sqlstate = Some("54000".to_owned());
-                    fields = substitute::too_many_rows(run.permit.row_limit().unwrap_or_default());
+                if let Some(refusal) = run.left.over() {
+                    fields = substitute::error(refusal);
+                    run.sqlstate = Some(refusal.sqlstate.to_owned());
                 } else {
                     run.sqlstate = Some(sqlstate);
                     let permit = std::sync::Arc::clone(&run.permit);
@@ -375,6 +425,13 @@ impl Session {
                 run.sqlstate = Some(sqlstate);
                 self.complete(run, now);
             }
+            Some(Expected::OwnParse(permit) | Expected::OwnBind(permit)) => {
+                let permit = std::sync::Arc::clone(permit);
+                map_position(&mut fields, &permit);
+                hygiene::clean_error(&mut fields, sight);
+                self.statements.drop_name("");
+                self.pending.fail_queued(&sqlstate);
+            }
             Some(Expected::Sync { .. } | Expected::OwnSync) => {
                 skips = false;
                 hygiene::clean_error(&mut fields, sight);
@@ -390,6 +447,7 @@ impl Session {
         }
         if skips {
             self.skip(now);
+            self.end_count();
         }
     }
 
@@ -409,17 +467,16 @@ impl Session {
     fn over_limit_at_end(&mut self, now: Duration) {
         let followed = self.pending.is_followed();
         let Some(Expected::Execute(mut run)) = self.pending.pop() else { return };
-        let limit = run.permit.row_limit().unwrap_or_default();
-        run.sqlstate = Some("54000".to_owned());
+        let Some(refusal) = run.left.over().cloned() else { return self.complete(run, now) };
+        run.sqlstate = Some(refusal.sqlstate.to_owned());
         self.complete(run, now);
         if followed {
             // What follows in the pipeline runs although the client would be told that
             // it is skipped: only the end of the connection is honest.
-            let error = substitute::too_many_rows(limit);
-            self.end("54000", error.message());
+            self.end(refusal.sqlstate, &refusal.message);
             return;
         }
-        substitute::too_many_rows(limit).error_response(&mut self.to_client);
+        substitute::error(&refusal).error_response(&mut self.to_client);
         for run in self.pending.skip_to_sync() {
             self.complete(run, now);
         }
@@ -444,7 +501,7 @@ impl Session {
         if status == TransactionStatus::Idle {
             // The end of a transaction drops its portals.
             self.portals.drop_all();
-            self.portal_rows.clear();
+            self.parts.end_transaction();
         }
         self.server.withholding = false;
         self.to_client.extend_from_slice(message);
@@ -464,24 +521,10 @@ impl Session {
                 Forget::AllStatements => self.statements.drop_all(),
             }
         }
-        if let Some(portal) = &run.portal
-            && run.permit.row_limit().is_some()
-            && self.portals.settled(portal).is_some()
-        {
-            *self.portal_rows.entry(std::sync::Arc::clone(portal)).or_default() += run.rows;
-        }
+        self.parts.add(&run);
+        self.report_detected(&run);
         let completion = run.completion(self.config.connection, now);
         self.record(Record::Completion(completion));
-    }
-}
-
-fn check_length(header: Option<Header>) -> Result<(), WireError> {
-    match header {
-        Some(header) if header.length > LONGEST_HELD => Err(WireError::Length {
-            length: u32::try_from(header.length).unwrap_or(u32::MAX),
-            limit: LONGEST_HELD,
-        }),
-        _ => Ok(()),
     }
 }
 

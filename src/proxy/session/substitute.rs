@@ -43,14 +43,3 @@ pub(super) fn error(refusal: &Refusal) -> ErrorFields {
 pub(super) fn own(sqlstate: &'static str, message: String, hint: &str) -> Refusal {
     Refusal { statement: 0, sqlstate, message, detail: String::new(), hint: hint.to_owned() }
 }
-
-/// The error of a statement that has returned too many rows.
-pub(super) fn too_many_rows(limit: u64) -> ErrorFields {
-    ErrorFields::new(
-        "ERROR",
-        "54000",
-        &format!("pgate stopped the statement: it returns more than {limit} rows"),
-    )
-    .with(field::DETAIL, &format!("The role's limit is {limit} rows a statement."))
-    .with(field::HINT, "Narrow it with WHERE or LIMIT, or aggregate in the database.")
-}

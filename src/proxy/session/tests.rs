@@ -5,11 +5,14 @@ use std::{sync::Arc, time::Duration};
 use bytes::{BufMut as _, BytesMut};
 use proptest::prelude::*;
 
+mod detection;
 mod holds;
 
 use super::{Effect, Session, SessionConfig};
 use crate::{
     journal::{Completion, EndReason, Parameter, Protocol, Record},
+    mask::Detection,
+    policy::Detector,
     proxy::{
         admission::{Admitted, Permit, Refusal, Review, Rewritten, StatementRequest},
         ruling::Decided,
@@ -133,7 +136,12 @@ fn judge(request: &StatementRequest, statement: u64) -> Admitted {
     });
     let masked = rewritten.is_some();
     let limit = sql.contains("LIMITED").then_some(2);
-    Admitted::Forward(Permit::for_test(statement, rewritten, masked, limit, &[(16_384, 3)]))
+    let permit = Permit::for_test(statement, rewritten, masked, limit, &[(16_384, 3)]);
+    let detection = Detection::new(&[Detector::Email]).filter(|_| sql.contains("DETECT"));
+    Admitted::Forward(match detection {
+        Some(detection) => permit.detecting(detection),
+        None => permit,
+    })
 }
 
 /// The machine and all that has come out of it.

@@ -93,6 +93,28 @@ impl Catalog {
         }
         following.derived
     }
+
+    /// The other relations whose rows a scan of this one may show, or whose rows
+    /// these are: what a view reads, parents, children and partitions, however many
+    /// steps away.
+    pub fn beneath(&self, relation: &Relation) -> Vec<&Relation> {
+        let mut found = Vec::new();
+        let mut seen = BTreeSet::from([relation.oid]);
+        let mut open = vec![relation];
+        while let Some(relation) = open.pop() {
+            let children = self.objects.children.get(&relation.oid).into_iter().flatten();
+            let reads = relation.view_reads.iter().map(|(read, _)| read);
+            for oid in relation.parents.iter().chain(children).chain(reads) {
+                if seen.insert(*oid)
+                    && let Some(other) = self.relation(*oid)
+                {
+                    found.push(other);
+                    open.push(other);
+                }
+            }
+        }
+        found
+    }
 }
 
 struct Following<'a> {
@@ -228,6 +250,10 @@ mod tests {
             at("shop.rows", "r"),
         ]);
         assert_eq!(derived, expected);
+
+        let beneath = catalog.beneath(catalog.relation_named("shop", "again").unwrap());
+        let names = beneath.iter().map(|relation| relation.name.as_str()).collect::<BTreeSet<_>>();
+        assert_eq!(names, BTreeSet::from(["customers", "customers_eu", "tails"]));
 
         let in_child = BTreeSet::from([at("shop.customers_eu", "ssn")]);
         let derived = catalog.derived_from(&in_child, &BTreeSet::new()).columns;

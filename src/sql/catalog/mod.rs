@@ -213,6 +213,8 @@ struct Objects {
     relations: Vec<Relation>,
     by_oid: HashMap<Oid, usize>,
     by_name: HashMap<String, Vec<usize>>,
+    /// Children and partitions by their parent.
+    children: HashMap<Oid, Vec<Oid>>,
     indexes: HashMap<String, Vec<(String, Oid)>>,
     functions: HashMap<String, Vec<Function>>,
     builtin_functions: HashSet<String>,
@@ -374,6 +376,9 @@ impl Catalog {
         for (at, relation) in objects.relations.iter().enumerate() {
             objects.by_oid.insert(relation.oid, at);
             objects.by_name.entry(relation.name.clone()).or_default().push(at);
+            for parent in &relation.parents {
+                objects.children.entry(*parent).or_default().push(relation.oid);
+            }
         }
         Self { objects: Arc::new(objects), search_path }
     }

@@ -108,9 +108,9 @@ impl<'a> Reader<'a> {
         (!word.is_empty()).then_some(word)
     }
 
-    /// The next word, without taking it.
-    fn next_word(&self) -> Option<&'a str> {
-        Reader { rest: self.rest, depth: 0 }.word()
+    /// The first byte of the next word, without taking it.
+    fn next(&self) -> Option<u8> {
+        self.rest.bytes().find(|byte| !matches!(byte, b' ' | b'\n' | b'\t'))
     }
 
     fn value(&mut self) -> Option<Tree<'a>> {
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self) -> Option<Tree<'a>> {
         let mut items = Vec::new();
-        while self.next_word()? != ")" {
+        while self.next()? != b')' {
             items.push(self.value()?);
         }
         self.word()?;
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
 
     /// A constant's value is its length and then its bytes: `4 [ 1 0 0 0 ]`.
     fn bytes_of_constant(&mut self) -> Option<()> {
-        if self.next_word()? == "[" {
+        if self.next()? == b'[' {
             while self.word()? != "]" {}
         }
         Some(())

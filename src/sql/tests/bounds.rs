@@ -27,6 +27,25 @@ fn large_and_deep_statements_are_answered() {
         ("joins", joins),
         ("sub-selects", nest("SELECT (", "SELECT 1", ")", 50)),
         ("conditions", format!("SELECT 1 WHERE {}", vec!["1 = 1"; 5_000].join(" AND "))),
+        ("deletes", format!("DELETE FROM ok WHERE id IN ({list})")),
+        ("alternatives", format!("DELETE FROM ok WHERE {}", vec!["id = 1"; 9_000].join(" OR "))),
+        ("joined deletes", {
+            let using = (0..300).map(|n| format!("ok o{n}")).collect::<Vec<_>>().join(", ");
+            let ties = (1..300).map(|n| format!("o{n}.id = o{}.id", n - 1)).collect::<Vec<_>>();
+            format!("DELETE FROM ok USING {using} WHERE ok.id = o0.id AND {}", ties.join(" AND "))
+        }),
+        ("nested INs", {
+            let inner = "DELETE FROM ok WHERE id IN (SELECT id FROM ok WHERE id IN (";
+            format!("{inner}{}", nest("SELECT id FROM ok WHERE id IN (", "1", ")", 40) + "))")
+        }),
+        ("nested FROMs", {
+            let from = nest("(SELECT * FROM ", "ok", ") x", 40);
+            format!("UPDATE ok SET note = '' FROM {from} WHERE ok.id = x.id")
+        }),
+        ("branches", {
+            let branches = " WHEN MATCHED THEN DELETE".repeat(5_000);
+            format!("MERGE INTO ok USING (SELECT id FROM ok) s ON ok.id = s.id{branches}")
+        }),
         ("comments", format!("SELECT {} 1", nest("/*", "", "*/", 900))),
         ("text", format!("SELECT '{}'", "x".repeat(1_000_000))),
     ];

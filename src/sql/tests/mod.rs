@@ -295,7 +295,7 @@ fn summary(facts: &Facts) -> String {
     parts.extend(facts.prepared.iter().map(|name| format!("prepared {name}")));
     parts.extend(facts.actions.iter().map(|action| format!("+{}", word(action))));
     parts.extend(facts.side_doors.iter().map(|door| format!("door {}", word(door))));
-    if facts.unfiltered {
+    if facts.relations.iter().any(|used| used.unfiltered) {
         parts.push("unfiltered".into());
     }
     parts.extend(facts.unclassified.iter().map(|what| format!("unclassified {what}")));
@@ -304,6 +304,31 @@ fn summary(facts: &Facts) -> String {
     } else {
         format!("{}: {}", word(facts.kind), parts.join("; "))
     }
+}
+
+#[test]
+fn an_update_or_delete_is_narrowed_where_its_text_names_rows_and_nowhere_else() {
+    let mut wrong = Vec::new();
+    let lines = include_str!("narrowing.txt").lines().filter(|line| !line.starts_with('#'));
+    for line in lines {
+        let (expected, sql) = line.split_once(" | ").expect("a verdict and a statement");
+        let statements = read(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let relations = statements.iter().flat_map(|statement| &statement.facts.relations);
+        let unfiltered = relations.into_iter().any(|used| used.unfiltered);
+        if unfiltered != (expected == "unfiltered") {
+            wrong.push(line);
+        }
+    }
+    assert!(wrong.is_empty(), "told otherwise:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn looking_at_conditions_leaves_nothing_in_the_facts() {
+    let twice = "DELETE FROM orders WHERE id IN (SELECT id FROM secret WHERE ssn = lower('x'))";
+    let facts = &read(twice).expect("it is read")[0].facts;
+    assert_eq!(facts.relations.len(), 2);
+    assert_eq!(facts.columns.len(), 3);
+    assert_eq!(facts.functions.len(), 1);
 }
 
 /// The column references of a statement that reach a relation, in one line.

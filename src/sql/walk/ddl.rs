@@ -6,8 +6,8 @@
 use pg_query::{
     Node, NodeEnum,
     protobuf::{
-        CreateFunctionStmt, CreateTableAsStmt, DropStmt, GrantStmt, GrantTargetType, ObjectType,
-        RangeVar, RuleStmt, ViewStmt,
+        AlterTableType, CreateFunctionStmt, CreateTableAsStmt, DropStmt, GrantStmt,
+        GrantTargetType, ObjectType, RangeVar, RuleStmt, ViewStmt,
     },
 };
 
@@ -113,6 +113,102 @@ fn doors(node: &NodeEnum) -> Option<&'static [SideDoor]> {
     })
 }
 
+/// What a DDL statement does, by its kind.
+fn kind(node: &NodeEnum) -> Action {
+    match node {
+        NodeEnum::AlterTableStmt(_)
+        | NodeEnum::AlterSeqStmt(_)
+        | NodeEnum::AlterStatsStmt(_)
+        | NodeEnum::AlterEnumStmt(_)
+        | NodeEnum::RenameStmt(_)
+        | NodeEnum::AlterObjectSchemaStmt(_)
+        | NodeEnum::AlterCollationStmt(_)
+        | NodeEnum::AlterObjectDependsStmt(_)
+        | NodeEnum::AlterEventTrigStmt(_)
+        | NodeEnum::AlterFunctionStmt(_)
+        | NodeEnum::AlterOpFamilyStmt(_)
+        | NodeEnum::AlterOperatorStmt(_)
+        | NodeEnum::AlterTypeStmt(_)
+        | NodeEnum::AlterDomainStmt(_)
+        | NodeEnum::AlterTsdictionaryStmt(_)
+        | NodeEnum::AlterTsconfigurationStmt(_)
+        | NodeEnum::AlterPolicyStmt(_)
+        | NodeEnum::AlterOwnerStmt(_)
+        | NodeEnum::AlterRoleStmt(_)
+        | NodeEnum::AlterRoleSetStmt(_)
+        | NodeEnum::ReassignOwnedStmt(_)
+        | NodeEnum::AlterTableSpaceOptionsStmt(_)
+        | NodeEnum::AlterTableMoveAllStmt(_)
+        | NodeEnum::AlterDatabaseStmt(_)
+        | NodeEnum::AlterDatabaseRefreshCollStmt(_)
+        | NodeEnum::AlterDatabaseSetStmt(_)
+        | NodeEnum::AlterSystemStmt(_)
+        | NodeEnum::AlterExtensionStmt(_)
+        | NodeEnum::AlterExtensionContentsStmt(_)
+        | NodeEnum::AlterFdwStmt(_)
+        | NodeEnum::AlterForeignServerStmt(_)
+        | NodeEnum::AlterUserMappingStmt(_)
+        | NodeEnum::AlterPublicationStmt(_)
+        | NodeEnum::AlterSubscriptionStmt(_) => Action::Alter,
+        NodeEnum::DropStmt(_)
+        | NodeEnum::DropRoleStmt(_)
+        | NodeEnum::DropOwnedStmt(_)
+        | NodeEnum::DropTableSpaceStmt(_)
+        | NodeEnum::DropdbStmt(_)
+        | NodeEnum::DropUserMappingStmt(_)
+        | NodeEnum::DropSubscriptionStmt(_) => Action::Drop,
+        NodeEnum::GrantStmt(_)
+        | NodeEnum::AlterDefaultPrivilegesStmt(_)
+        | NodeEnum::GrantRoleStmt(_) => Action::Grant,
+        NodeEnum::CommentStmt(_) | NodeEnum::SecLabelStmt(_) => Action::Comment,
+        NodeEnum::CreateStmt(_)
+        | NodeEnum::CreateTableAsStmt(_)
+        | NodeEnum::IndexStmt(_)
+        | NodeEnum::CreateSeqStmt(_)
+        | NodeEnum::CreateStatsStmt(_)
+        | NodeEnum::CompositeTypeStmt(_)
+        | NodeEnum::CreateEnumStmt(_)
+        | NodeEnum::CreateSchemaStmt(_)
+        | NodeEnum::ViewStmt(_)
+        | NodeEnum::RuleStmt(_)
+        | NodeEnum::CreateTrigStmt(_)
+        | NodeEnum::CreateEventTrigStmt(_)
+        | NodeEnum::CreateFunctionStmt(_)
+        | NodeEnum::DefineStmt(_)
+        | NodeEnum::CreateOpClassStmt(_)
+        | NodeEnum::CreateOpFamilyStmt(_)
+        | NodeEnum::CreateRangeStmt(_)
+        | NodeEnum::CreateDomainStmt(_)
+        | NodeEnum::CreateConversionStmt(_)
+        | NodeEnum::CreateCastStmt(_)
+        | NodeEnum::CreateTransformStmt(_)
+        | NodeEnum::CreatePolicyStmt(_)
+        | NodeEnum::CreateRoleStmt(_)
+        | NodeEnum::CreateTableSpaceStmt(_)
+        | NodeEnum::CreatedbStmt(_)
+        | NodeEnum::CreateExtensionStmt(_)
+        | NodeEnum::CreateAmStmt(_)
+        | NodeEnum::CreatePlangStmt(_)
+        | NodeEnum::CreateFdwStmt(_)
+        | NodeEnum::CreateForeignServerStmt(_)
+        | NodeEnum::CreateForeignTableStmt(_)
+        | NodeEnum::CreateUserMappingStmt(_)
+        | NodeEnum::ImportForeignSchemaStmt(_)
+        | NodeEnum::CreatePublicationStmt(_)
+        | NodeEnum::CreateSubscriptionStmt(_) => Action::Create,
+        // What none of these names only the action for all of them allows.
+        _ => Action::Ddl,
+    }
+}
+
+/// Whether a part of an ALTER TABLE destroys data.
+fn drops_a_column(command: &Node) -> bool {
+    matches!(
+        &command.node,
+        Some(NodeEnum::AlterTableCmd(command)) if command.subtype() == AlterTableType::AtDropColumn
+    )
+}
+
 impl Walk<'_> {
     pub(super) fn ddl(&mut self, node: &NodeEnum) {
         let Some(doors) = doors(node) else {
@@ -120,12 +216,14 @@ impl Walk<'_> {
             return;
         };
         self.facts.side_doors.extend(doors);
-        self.action(Action::Ddl);
+        let outer = std::mem::replace(&mut self.definition, kind(node));
+        self.action(self.definition);
         match node {
             NodeEnum::CreateTableAsStmt(create) => self.create_table_as(create),
             // What a definition holds is kept, and runs later.
             _ => self.stored(|walk| walk.define(node)),
         }
+        self.definition = outer;
     }
 
     fn define(&mut self, node: &NodeEnum) {
@@ -235,6 +333,10 @@ impl Walk<'_> {
                         if alter.objtype() == ObjectType::ObjectIndex {
                             walk.means_index(at);
                         }
+                        if alter.cmds.iter().any(drops_a_column) {
+                            walk.action(Action::Drop);
+                            walk.relation(relation, Access::Ddl, Action::Drop);
+                        }
                     }
                     walk.nodes(&alter.cmds);
                 });
@@ -338,12 +440,12 @@ impl Walk<'_> {
     /// (a parent to inherit from) is concerned by it, not scanned.
     fn definition(&mut self, shape: &dyn Shape) {
         self.level(|walk| {
-            let first = walk.facts.relations.len();
+            let (first, definition) = (walk.facts.relations.len(), walk.definition);
             walk.parts(shape);
             for used in walk.facts.relations.iter_mut().skip(first) {
                 if used.scope == walk.scope && used.access == Access::Scan {
                     used.access = Access::Ddl;
-                    used.action = Action::Ddl;
+                    used.action = definition;
                     used.range = 0..0;
                 }
             }
@@ -370,7 +472,7 @@ impl Walk<'_> {
 
     /// A relation that is made; it is in no scope.
     fn created(&mut self, relation: &RangeVar) {
-        self.relation(relation, Access::Ddl, Action::Ddl);
+        self.relation(relation, Access::Ddl, self.definition);
         if relation.relpersistence == "t" || relation.schemaname == "pg_temp" {
             self.side_door(SideDoor::Temporary);
         }
@@ -476,13 +578,14 @@ impl Walk<'_> {
             name,
             resolution,
             access: Access::Ddl,
-            action: Action::Ddl,
+            action: self.definition,
             range: 0..0,
             only: false,
             alias: None,
             scope: self.scope,
             columns: Vec::new(),
             sampled: false,
+            unfiltered: false,
         });
         Some(self.facts.relations.len() - 1)
     }
@@ -519,7 +622,7 @@ impl Walk<'_> {
                 for object in objects {
                     match &object.node {
                         Some(NodeEnum::RangeVar(relation)) => {
-                            let at = self.relation(relation, Access::Ddl, Action::Ddl);
+                            let at = self.relation(relation, Access::Ddl, self.definition);
                             let item = item_of(&self.facts.relations[at], at, Vec::new());
                             self.scopes[self.scope].items.push(item);
                         }

@@ -3,8 +3,9 @@
 use pg_query::{
     Node, NodeEnum,
     protobuf::{
-        CmdType, DeleteStmt, InferClause, InsertStmt, MergeStmt, MergeWhenClause, OnConflictAction,
-        OnConflictClause, RangeVar, ReturningClause, ReturningOptionKind, UpdateStmt,
+        CmdType, DeleteStmt, InferClause, InsertStmt, MergeMatchKind, MergeStmt, MergeWhenClause,
+        OnConflictAction, OnConflictClause, RangeVar, ReturningClause, ReturningOptionKind,
+        UpdateStmt, WithClause,
     },
 };
 
@@ -13,6 +14,9 @@ use super::{
     Walk,
     scope::{Source, item_of},
 };
+
+/// The branches of a MERGE that are looked at for what narrows them.
+const MOST_BRANCHES: usize = 100;
 
 impl Walk<'_> {
     pub(super) fn insert(&mut self, insert: &InsertStmt) {
@@ -25,22 +29,32 @@ impl Walk<'_> {
             with_clause,
             r#override: _,
         } = insert;
+        self.writes += 1;
         self.ctes_of(|walk| {
             walk.clause(ColumnContext::Stored, |walk| walk.with(with_clause.as_ref()));
             // The source doesn't see the target.
             walk.clause(ColumnContext::Stored, |walk| walk.optional(select_stmt));
+            let named = on_conflict_clause.is_some()
+                && select_stmt.as_deref().is_none_or(|source| walk.names_its_rows(source));
             walk.level(|walk| {
                 let target = walk.target(relation.as_ref(), Access::Insert, Action::Insert);
                 walk.written_columns(target, cols);
                 if let Some(conflict) = on_conflict_clause {
-                    walk.on_conflict(conflict, relation.as_ref());
+                    walk.on_conflict(conflict, relation.as_ref(), target, named);
                 }
                 walk.returning(returning_clause.as_ref(), target);
             });
         });
     }
 
-    fn on_conflict(&mut self, conflict: &OnConflictClause, target: Option<&RangeVar>) {
+    /// `named`: whether the rows that may conflict are named one by one.
+    fn on_conflict(
+        &mut self,
+        conflict: &OnConflictClause,
+        target: Option<&RangeVar>,
+        inserted: Option<usize>,
+        named: bool,
+    ) {
         let OnConflictClause { action: _, infer, target_list, where_clause, location: _ } =
             conflict;
         match conflict.action() {
@@ -49,6 +63,10 @@ impl Walk<'_> {
                 if let Some(target) = target {
                     let at = self.relation(target, Access::Update, Action::Update);
                     self.set_columns(at, target_list);
+                    let conditions = where_clause.as_deref().into_iter().collect::<Vec<_>>();
+                    let unfiltered = !named
+                        && inserted.is_none_or(|at| self.is_unfiltered(at, None, &[], &conditions));
+                    self.set_unfiltered(at, unfiltered);
                 }
             }
             OnConflictAction::Undefined => self.unclassified("ON CONFLICT of another kind"),
@@ -83,7 +101,7 @@ impl Walk<'_> {
             returning_clause,
             with_clause,
         } = update;
-        self.facts.unfiltered |= where_clause.is_none();
+        self.writes += 1;
         self.ctes_of(|walk| {
             walk.clause(ColumnContext::Stored, |walk| walk.with(with_clause.as_ref()));
             walk.level(|walk| {
@@ -94,6 +112,7 @@ impl Walk<'_> {
                 walk.clause(ColumnContext::Stored, |walk| walk.from(from_clause));
                 walk.clause(ColumnContext::Stored, |walk| walk.nodes(target_list));
                 walk.clause(ColumnContext::Predicate, |walk| walk.optional(where_clause));
+                walk.filtered_by(target, with_clause.as_ref(), from_clause, where_clause);
                 walk.returning(returning_clause.as_ref(), target);
             });
         });
@@ -102,13 +121,14 @@ impl Walk<'_> {
     pub(super) fn delete(&mut self, delete: &DeleteStmt) {
         let DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } =
             delete;
-        self.facts.unfiltered |= where_clause.is_none();
+        self.writes += 1;
         self.ctes_of(|walk| {
             walk.with(with_clause.as_ref());
             walk.level(|walk| {
                 let target = walk.target(relation.as_ref(), Access::Delete, Action::Delete);
                 walk.from(using_clause);
                 walk.clause(ColumnContext::Predicate, |walk| walk.optional(where_clause));
+                walk.filtered_by(target, with_clause.as_ref(), using_clause, where_clause);
                 walk.returning(returning_clause.as_ref(), target);
             });
         });
@@ -123,16 +143,32 @@ impl Walk<'_> {
             returning_clause,
             with_clause,
         } = merge;
+        self.writes += 1;
         self.ctes_of(|walk| {
             walk.clause(ColumnContext::Stored, |walk| walk.with(with_clause.as_ref()));
             walk.level(|walk| {
                 let target = walk.target(relation.as_ref(), Access::Merge, Action::Merge);
                 walk.clause(ColumnContext::Stored, |walk| walk.optional(source_relation));
                 walk.clause(ColumnContext::Predicate, |walk| walk.optional(join_condition));
-                for branch in merge_when_clauses {
+                for (count, branch) in merge_when_clauses.iter().enumerate() {
                     match &branch.node {
                         Some(NodeEnum::MergeWhenClause(branch)) => {
-                            walk.merge_branch(branch, relation.as_ref());
+                            if let Some(at) = walk.merge_branch(branch, relation.as_ref()) {
+                                let matched =
+                                    branch.match_kind() == MergeMatchKind::MergeWhenMatched;
+                                let join = join_condition.as_deref().filter(|_| matched);
+                                let from = source_relation.as_deref().filter(|_| matched);
+                                let conditions = branch.condition.as_deref().into_iter();
+                                let conditions = conditions.chain(join).collect::<Vec<_>>();
+                                let from = from.into_iter().collect::<Vec<_>>();
+                                // Each branch looks at the source anew: nobody writes this many.
+                                let unfiltered = target.is_none_or(|target| {
+                                    let with = with_clause.as_ref();
+                                    count >= MOST_BRANCHES
+                                        || walk.is_unfiltered(target, with, &from, &conditions)
+                                });
+                                walk.set_unfiltered(at, unfiltered);
+                            }
                         }
                         _ => walk.unclassified("a branch of MERGE of another kind"),
                     }
@@ -142,7 +178,12 @@ impl Walk<'_> {
         });
     }
 
-    fn merge_branch(&mut self, branch: &MergeWhenClause, target: Option<&RangeVar>) {
+    /// The use of the target where the branch updates or deletes.
+    fn merge_branch(
+        &mut self,
+        branch: &MergeWhenClause,
+        target: Option<&RangeVar>,
+    ) -> Option<usize> {
         let MergeWhenClause {
             match_kind: _,
             command_type: _,
@@ -166,14 +207,38 @@ impl Walk<'_> {
                 None
             }
         };
+        let mut narrowed = None;
         if let (Some((access, action)), Some(target)) = (uses, target) {
             let at = self.relation(target, access, action);
             self.written_columns(Some(at), target_list);
+            narrowed = (access != Access::Insert).then_some(at);
         }
         self.clause(ColumnContext::Stored, |walk| {
             walk.nodes(target_list);
             walk.nodes(values);
         });
+        narrowed
+    }
+
+    /// Notes whether an UPDATE's or DELETE's conditions narrow it.
+    fn filtered_by(
+        &mut self,
+        target: Option<usize>,
+        with: Option<&WithClause>,
+        from: &[Node],
+        condition: &Option<Box<Node>>,
+    ) {
+        let Some(target) = target else { return };
+        let from = from.iter().collect::<Vec<_>>();
+        let conditions = condition.as_deref().into_iter().collect::<Vec<_>>();
+        let unfiltered = self.is_unfiltered(target, with, &from, &conditions);
+        self.set_unfiltered(target, unfiltered);
+    }
+
+    fn set_unfiltered(&mut self, at: usize, unfiltered: bool) {
+        if let Some(used) = self.facts.relations.get_mut(at) {
+            used.unfiltered = unfiltered;
+        }
     }
 
     /// The target of a write, in sight of its clauses.

@@ -52,7 +52,10 @@ impl Walk<'_> {
         match maybe {
             MaybeFunction::No => {}
             MaybeFunction::Unclear if !self.catalog.functions(&name).any(|f| f.takes_row) => {}
-            MaybeFunction::Unclear | MaybeFunction::Yes => {
+            MaybeFunction::OfAnything
+                if self.catalog.functions(&name).next().is_none()
+                    && !self.catalog.has_builtin_function(&name) => {}
+            MaybeFunction::Unclear | MaybeFunction::OfAnything | MaybeFunction::Yes => {
                 self.function_named(&[name.name], 1, location);
             }
         }
@@ -66,7 +69,7 @@ impl Walk<'_> {
             match &step.node {
                 Some(NodeEnum::String(name)) => {
                     let path = ["row".to_owned(), name.sval.clone()];
-                    self.attribute_call(&path, MaybeFunction::Unclear, -1);
+                    self.attribute_call(&path, MaybeFunction::OfAnything, -1);
                 }
                 _ => self.node(step),
             }

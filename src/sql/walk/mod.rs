@@ -9,6 +9,7 @@ mod ddl;
 mod dml;
 mod expression;
 mod lookup;
+mod narrowing;
 mod scope;
 mod select;
 mod shape;
@@ -46,6 +47,9 @@ pub(super) fn facts(
         ctes: Vec::new(),
         context: ColumnContext::Output,
         storage: Storage::Run,
+        definition: Action::Ddl,
+        writes: 0,
+        probing: false,
         depth: 0,
         too_deep: false,
     };
@@ -54,6 +58,7 @@ pub(super) fn facts(
         return Err(AnalysisError::TooDeep);
     }
     let mut facts = walk.facts;
+    facts.row_count = utility::row_count(statement, walk.writes);
     facts.side_doors.sort();
     facts.side_doors.dedup();
     facts.actions.sort();
@@ -81,6 +86,12 @@ struct Walk<'a> {
     ctes: Vec<String>,
     context: ColumnContext,
     storage: Storage,
+    /// What the definition does that is being walked.
+    definition: Action,
+    /// The INSERTs, UPDATEs, DELETEs and MERGEs so far.
+    writes: usize,
+    /// What is walked is looked at for a question beside the facts, and forgotten.
+    probing: bool,
     depth: usize,
     too_deep: bool,
 }
@@ -489,6 +500,7 @@ impl<'a> Walk<'a> {
             scope: self.scope,
             columns: Vec::new(),
             sampled: false,
+            unfiltered: false,
         });
         self.facts.relations.len() - 1
     }
@@ -506,7 +518,7 @@ impl<'a> Walk<'a> {
     /// A relation that is defined, changed or referred to by a definition. Its
     /// columns are in sight of the expressions beside it.
     fn ddl_relation(&mut self, relation: &RangeVar) -> usize {
-        let at = self.relation(relation, Access::Ddl, Action::Ddl);
+        let at = self.relation(relation, Access::Ddl, self.definition);
         let item = item_of(&self.facts.relations[at], at, Vec::new());
         self.scopes[self.scope].items.push(item);
         if relation.relpersistence == "t" {

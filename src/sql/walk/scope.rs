@@ -40,8 +40,10 @@ pub(super) enum Source {
     Relation { at: usize, bare: bool },
     /// A join with an alias of its own: the relations in it.
     Join { covers: Vec<usize> },
-    /// A sub-select, CTE or function: nothing of a relation directly.
+    /// A sub-select or CTE: nothing of a relation directly.
     Derived,
+    /// A function, whose value may be a row or a single value.
+    Function,
 }
 
 type Candidate = (usize, Option<AttributeNumber>);
@@ -68,8 +70,11 @@ pub(super) enum MaybeFunction {
     /// It is a column.
     #[default]
     No,
-    /// It can't be told: the columns of what it is taken from aren't known.
+    /// It can't be told: the columns of the row that it is taken from aren't known.
     Unclear,
+    /// It can't be told: what it is taken from may be a single value, of which
+    /// PostgreSQL calls any function by `value.name`.
+    OfAnything,
     /// It is no column.
     Yes,
 }
@@ -146,7 +151,8 @@ impl Resolver<'_> {
             }
             level = scope.parent;
         }
-        Meaning { candidates: Vec::new(), maybe_function: MaybeFunction::Unclear }
+        // A function in FROM without an alias goes by its own name.
+        Meaning { candidates: Vec::new(), maybe_function: MaybeFunction::OfAnything }
     }
 
     fn taken_from(&self, items: &[&Item], wanted: Wanted<'_>) -> Meaning {
@@ -160,8 +166,14 @@ impl Resolver<'_> {
                     if found.is_empty() {
                         // `row.function`: the function is given the whole row.
                         meaning.candidates.extend(rows_of(item));
-                        meaning.maybe_function =
-                            if known { MaybeFunction::Yes } else { MaybeFunction::Unclear };
+                        meaning.maybe_function = match item.source {
+                            _ if item.renamed.iter().any(|name| name == column) => {
+                                MaybeFunction::No
+                            }
+                            Source::Function => MaybeFunction::OfAnything,
+                            _ if known => MaybeFunction::Yes,
+                            _ => MaybeFunction::Unclear,
+                        };
                     }
                     meaning.candidates.extend(found);
                 }
@@ -195,14 +207,14 @@ impl Resolver<'_> {
         match &item.source {
             Source::Relation { at, .. } => self.relation(*at).is_some(),
             Source::Join { covers } => covers.iter().all(|at| self.relation(*at).is_some()),
-            Source::Derived => false,
+            Source::Derived | Source::Function => false,
         }
     }
 
     /// The columns of this name that an item has.
     fn columns_of(&self, item: &Item, name: &str) -> Vec<Candidate> {
         match &item.source {
-            Source::Derived => Vec::new(),
+            Source::Derived | Source::Function => Vec::new(),
             Source::Relation { at, .. } => {
                 let Some(relation) = self.relation(*at) else { return vec![(*at, None)] };
                 if let Some(system) = AttributeNumber::of_system_column(name)
@@ -279,7 +291,7 @@ pub(super) fn rows_of(item: &Item) -> Vec<Candidate> {
     match &item.source {
         Source::Relation { at, .. } => vec![(*at, None)],
         Source::Join { covers } => covers.iter().map(|at| (*at, None)).collect(),
-        Source::Derived => Vec::new(),
+        Source::Derived | Source::Function => Vec::new(),
     }
 }
 

@@ -53,7 +53,7 @@ impl Walk<'_> {
             }
             walk.level(|walk| {
                 if let Some(into) = into_clause {
-                    walk.action(Action::Ddl);
+                    walk.action(Action::Create);
                     walk.make(into);
                 }
                 walk.from(from_clause);
@@ -257,7 +257,8 @@ impl Walk<'_> {
             }
         }
         self.nodes(coldeflist);
-        self.derived(alias.as_ref());
+        let name = alias.as_ref().map(|alias| alias.aliasname.clone());
+        self.add_item(name, Source::Function, renamed(alias.as_ref()));
     }
 
     fn sample(&mut self, sample: &RangeTableSample) {
@@ -392,7 +393,7 @@ impl Walk<'_> {
             skip_data: _,
         } = into;
         if let Some(relation) = rel {
-            self.relation(relation, Access::Ddl, Action::Ddl);
+            self.relation(relation, Access::Ddl, Action::Create);
             if relation.relpersistence == "t" || relation.schemaname == "pg_temp" {
                 self.side_door(SideDoor::Temporary);
             }

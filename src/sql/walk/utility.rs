@@ -13,13 +13,16 @@ use pg_query::{
 
 use super::{
     super::{
-        Access, Action, ColumnContext, Resolution, SettingUse, SettingValue, SideDoor,
-        StatementKind, TransactionControl,
+        Access, Action, ColumnContext, CursorUse, Resolution, RowCount, SettingUse, SettingValue,
+        SideDoor, StatementKind, TransactionControl,
     },
     Walk, name_of,
     scope::item_of,
     strings,
 };
+
+/// `CURSOR_OPT_HOLD` of PostgreSQL's parsenodes.h.
+const CURSOR_OPT_HOLD: i32 = 0x0020;
 
 impl Walk<'_> {
     pub(super) fn utility(&mut self, node: &NodeEnum) {
@@ -45,8 +48,19 @@ impl Walk<'_> {
                 let name = if deallocate.isall { "*" } else { &deallocate.name };
                 self.facts.prepared.push(name.into());
             }
-            NodeEnum::DeclareCursorStmt(declare) => self.optional(&declare.query),
-            NodeEnum::ClosePortalStmt(_) | NodeEnum::FetchStmt(_) => {}
+            NodeEnum::DeclareCursorStmt(declare) => {
+                let name = declare.portalname.clone();
+                let hold = declare.options & CURSOR_OPT_HOLD != 0;
+                self.facts.cursors.push(CursorUse::Declare { name, hold });
+                self.optional(&declare.query);
+            }
+            NodeEnum::ClosePortalStmt(close) => {
+                let name = Some(close.portalname.clone()).filter(|name| !name.is_empty());
+                self.facts.cursors.push(CursorUse::Close(name));
+            }
+            NodeEnum::FetchStmt(fetch) => {
+                self.facts.cursors.push(CursorUse::Fetch(fetch.portalname.clone()));
+            }
             NodeEnum::TransactionStmt(transaction) => self.transaction(transaction),
             NodeEnum::ConstraintsSetStmt(ConstraintsSetStmt { constraints: _, deferred: _ }) => {
                 self.facts.transaction = Some(TransactionControl::Characteristics);
@@ -385,6 +399,35 @@ fn plain_names(list: &str) -> Option<Vec<String>> {
         .map(|name| name.trim_matches(' '))
         .map(|name| is_plain(name).then(|| name.to_ascii_lowercase()))
         .collect()
+}
+
+/// Whether the command tag of a statement, which holds so many writes, counts their rows.
+pub(super) fn row_count(node: &Node, writes: usize) -> RowCount {
+    match &node.node {
+        Some(
+            NodeEnum::InsertStmt(_)
+            | NodeEnum::UpdateStmt(_)
+            | NodeEnum::DeleteStmt(_)
+            | NodeEnum::MergeStmt(_),
+        ) if writes == 1 => RowCount::Told,
+        Some(NodeEnum::CopyStmt(copy)) if copy.is_from && writes == 0 => RowCount::Told,
+        Some(NodeEnum::ExplainStmt(explain)) if !analyses(&explain.options) => RowCount::NotRun,
+        _ => RowCount::Unseen,
+    }
+}
+
+/// Whether an EXPLAIN runs its statement.
+fn analyses(options: &[Node]) -> bool {
+    options.iter().any(|option| match &option.node {
+        Some(NodeEnum::DefElem(option)) if option.defname.eq_ignore_ascii_case("analyze") => {
+            let value = option.arg.as_deref().and_then(constant);
+            !value.is_some_and(|value| {
+                ["false", "off", "0"].iter().any(|no| value.eq_ignore_ascii_case(no))
+            })
+        }
+        Some(NodeEnum::DefElem(_)) => false,
+        _ => true,
+    })
 }
 
 /// What a statement is, from its outermost node.

@@ -1,0 +1,85 @@
+//! Rows of a role with `detect`: held whole, looked through, and forwarded with what
+//! was found masked. What was found is an alert in the log, once the statement is over.
+
+use std::sync::Arc;
+
+use super::{
+    Session,
+    pending::{Expected, Run},
+};
+use crate::{
+    journal::Record,
+    mask::Column,
+    wire::{self, Header, WireError},
+};
+
+impl Session {
+    /// Whether the rows that come now have to be looked through.
+    pub(super) fn looks_into_rows(&mut self) -> bool {
+        self.pending.run().is_some_and(|run| run.permit.detection().is_some())
+    }
+
+    /// A row of a statement whose results are looked through.
+    pub(super) fn whole_row(&mut self, message: &[u8], header: Header) -> Result<(), WireError> {
+        self.row(header)?;
+        if !self.server.row_forwarded() {
+            return Ok(());
+        }
+        let Some(run) = self.pending.run() else { return Err(WireError::OutOfPlace(header.tag)) };
+        let Some(detection) = run.permit.detection().cloned() else {
+            self.to_client.extend_from_slice(message);
+            return Ok(());
+        };
+        let new = if header.tag == b'd' {
+            detection.copy_data(message, run.copy_binary, &mut run.detected)?
+        } else {
+            let columns = run.columns();
+            detection.data_row(message, &columns, &mut run.detected)?
+        };
+        match new {
+            Some(new) => self.to_client.extend_from_slice(&new),
+            None => self.to_client.extend_from_slice(message),
+        }
+        Ok(())
+    }
+
+    /// The RowDescription of a Query: its rows come next, in the formats that it says.
+    pub(super) fn note_columns(&mut self, message: &[u8]) -> Result<(), WireError> {
+        if self.looks_into_rows()
+            && let Some(Expected::Query(run)) = self.pending.front()
+        {
+            run.columns = Some(described(message)?);
+        }
+        Ok(())
+    }
+
+    /// Writes what was found into the log: which column, which kind, how often.
+    pub(super) fn report_detected(&mut self, run: &Run) {
+        for ((column, kind), count) in &run.detected {
+            let statement = run.permit.statement();
+            let place = if column.is_empty() {
+                "the data of COPY".to_owned()
+            } else {
+                format!("the column {column}")
+            };
+            self.record(Record::Alert {
+                connection: Some(self.config.connection),
+                message: format!(
+                    "statement {statement}: {count} values in {place} look like {kind}, which no \
+                     mask covers; they were masked on their way (detect)"
+                ),
+            });
+        }
+    }
+}
+
+/// The columns of a RowDescription.
+pub(super) fn described(message: &[u8]) -> Result<Arc<[Column]>, WireError> {
+    let origins = wire::parse_row_origins(message)?;
+    let column = |origin: wire::FieldOrigin| Column {
+        name: origin.name,
+        type_oid: origin.type_oid,
+        binary: origin.binary,
+    };
+    Ok(origins.into_iter().map(column).collect())
+}
