@@ -82,6 +82,12 @@ _pgate() {
             pgate__subcmd__grants,show)
                 cmd="pgate__subcmd__grants__subcmd__show"
                 ;;
+            pgate__subcmd__inbox,list)
+                cmd="pgate__subcmd__inbox__subcmd__list"
+                ;;
+            pgate__subcmd__inbox,show)
+                cmd="pgate__subcmd__inbox__subcmd__show"
+                ;;
             pgate__subcmd__log,export)
                 cmd="pgate__subcmd__log__subcmd__export"
                 ;;
@@ -141,7 +147,7 @@ _pgate() {
             return 0
             ;;
         pgate__subcmd__approve)
-            opts="-q -v -h --comment --server --output --quiet --verbose --no-input --help"
+            opts="-q -v -h --comment --same-statements --server --output --quiet --verbose --no-input --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -397,8 +403,52 @@ _pgate() {
             return 0
             ;;
         pgate__subcmd__inbox)
-            opts="-q -v -h --server --output --quiet --verbose --no-input --help"
+            opts="-q -v -h --server --output --quiet --verbose --no-input --help list show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pgate__subcmd__inbox__subcmd__list)
+            opts="-q -v -h --server --output --quiet --verbose --no-input --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pgate__subcmd__inbox__subcmd__show)
+            opts="-q -v -h --server --output --quiet --verbose --no-input --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -38,9 +38,9 @@ complete -c pgate -n "__fish_pgate_needs_command" -f -a "whoami" -d 'Show who th
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "targets" -d 'List the targets and roles that you may ask for'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "request" -d 'Ask for access to a target'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "grants" -d 'List, show and revoke your grants'
-complete -c pgate -n "__fish_pgate_needs_command" -f -a "inbox" -d 'List the requests that wait for your review'
-complete -c pgate -n "__fish_pgate_needs_command" -f -a "approve" -d 'Approve a request'
-complete -c pgate -n "__fish_pgate_needs_command" -f -a "deny" -d 'Deny a request'
+complete -c pgate -n "__fish_pgate_needs_command" -f -a "inbox" -d 'List what waits for your review: requests for grants, and held statements'
+complete -c pgate -n "__fish_pgate_needs_command" -f -a "approve" -d 'Approve a request for a grant, or a held statement'
+complete -c pgate -n "__fish_pgate_needs_command" -f -a "deny" -d 'Deny a request for a grant, or a held statement'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "connect" -d 'Run a command, or open a port, with a database session under a grant'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "doctor" -d 'Check everything that pgate needs, and show every setting with its source'
 complete -c pgate -n "__fish_pgate_needs_command" -f -a "sessions" -d 'List and show sessions: your own, and those that you may review'
@@ -125,17 +125,34 @@ complete -c pgate -n "__fish_pgate_using_subcommand grants; and __fish_seen_subc
 complete -c pgate -n "__fish_pgate_using_subcommand grants; and __fish_seen_subcommand_from revoke" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
 complete -c pgate -n "__fish_pgate_using_subcommand grants; and __fish_seen_subcommand_from revoke" -l no-input -d 'Never ask anything, never open a browser'
 complete -c pgate -n "__fish_pgate_using_subcommand grants; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pgate -n "__fish_pgate_using_subcommand inbox" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
-complete -c pgate -n "__fish_pgate_using_subcommand inbox" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and not __fish_seen_subcommand_from list show" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and not __fish_seen_subcommand_from list show" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
 json\t'One JSON object, or one event a line, on stdout'"
-complete -c pgate -n "__fish_pgate_using_subcommand inbox" -s q -l quiet -d 'Say nothing but results and errors'
-complete -c pgate -n "__fish_pgate_using_subcommand inbox" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
-complete -c pgate -n "__fish_pgate_using_subcommand inbox" -l no-input -d 'Never ask anything, never open a browser'
-complete -c pgate -n "__fish_pgate_using_subcommand inbox" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and not __fish_seen_subcommand_from list show" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and not __fish_seen_subcommand_from list show" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and not __fish_seen_subcommand_from list show" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and not __fish_seen_subcommand_from list show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and not __fish_seen_subcommand_from list show" -f -a "list" -d 'List what waits for your review'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and not __fish_seen_subcommand_from list show" -f -a "show" -d 'Show one request or held statement: who asks, why, and what exactly would run'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from list" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from list" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from list" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from show" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from show" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
+json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Say nothing but results and errors'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from show" -l no-input -d 'Never ask anything, never open a browser'
+complete -c pgate -n "__fish_pgate_using_subcommand inbox; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgate -n "__fish_pgate_using_subcommand approve" -l comment -d 'What you want to say about it' -r
 complete -c pgate -n "__fish_pgate_using_subcommand approve" -l server -d 'The control plane\'s URL [env: PGATE_SERVER]' -r
 complete -c pgate -n "__fish_pgate_using_subcommand approve" -l output -d 'The form of results [env: PGATE_OUTPUT] [default: text]' -r -f -a "text\t'For people'
 json\t'One JSON object, or one event a line, on stdout'"
+complete -c pgate -n "__fish_pgate_using_subcommand approve" -l same-statements -d 'Approve every statement of this shape, whatever its values, until the session ends (held statements only)'
 complete -c pgate -n "__fish_pgate_using_subcommand approve" -s q -l quiet -d 'Say nothing but results and errors'
 complete -c pgate -n "__fish_pgate_using_subcommand approve" -s v -l verbose -d 'Say more on stderr (-vv: much more)'
 complete -c pgate -n "__fish_pgate_using_subcommand approve" -l no-input -d 'Never ask anything, never open a browser'

@@ -15,8 +15,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use url::{Host, Url};
 
 use super::{
-    Comment, Grant, GrantId, GrantList, GrantRequest, Identity, KeySet, OpenSession, OpenedSession,
-    Receipt, ServerInfo, SessionId, SessionList, SessionState, SessionView, TargetList,
+    Comment, Grant, GrantId, GrantList, GrantRequest, HoldApproval, HoldId, HoldList, HoldView,
+    Identity, Inbox, KeySet, OpenSession, OpenedSession, RaiseHold, Receipt, ServerInfo, SessionId,
+    SessionList, SessionState, SessionView, TargetList, Withdrawal,
     error::{Error, TokenError, broken, sentence},
 };
 
@@ -168,9 +169,61 @@ impl Client {
         self.post(&format!("v1/grants/{id}/revoke"), comment).await
     }
 
-    /// `GET /v1/inbox`: the grants that the caller may review.
-    pub async fn inbox(&self) -> Result<GrantList, Error> {
+    /// `GET /v1/inbox`: what the caller may review.
+    pub async fn inbox(&self) -> Result<Inbox, Error> {
         self.get("v1/inbox").await
+    }
+
+    /// `PUT /v1/holds/{id}`, by the session's own right. It may be sent again.
+    pub async fn raise_hold(
+        &self,
+        id: &HoldId,
+        request: &RaiseHold,
+        auth: impl Into<Auth<'_>>,
+    ) -> Result<HoldView, Error> {
+        self.change(Method::PUT, &format!("v1/holds/{id}"), request, auth.into()).await
+    }
+
+    /// `GET /v1/holds/{id}`; with `wait` it answers as soon as the hold no longer
+    /// waits, or after that time.
+    pub async fn hold(
+        &self,
+        id: &HoldId,
+        wait: Option<Duration>,
+        auth: impl Into<Auth<'_>>,
+    ) -> Result<HoldView, Error> {
+        let route = Route::get(format!("v1/holds/{id}")).waiting(wait);
+        json(self.send(&route, auth.into()).await?).await
+    }
+
+    /// `POST /v1/holds/{id}/approve`.
+    pub async fn approve_hold(
+        &self,
+        id: &HoldId,
+        approval: &HoldApproval,
+    ) -> Result<HoldView, Error> {
+        self.post(&format!("v1/holds/{id}/approve"), approval).await
+    }
+
+    /// `POST /v1/holds/{id}/deny`.
+    pub async fn deny_hold(&self, id: &HoldId, comment: &Comment) -> Result<HoldView, Error> {
+        self.post(&format!("v1/holds/{id}/deny"), comment).await
+    }
+
+    /// `POST /v1/holds/{id}/withdraw`, by the session's own right.
+    pub async fn withdraw_hold(
+        &self,
+        id: &HoldId,
+        withdrawal: &Withdrawal,
+        auth: impl Into<Auth<'_>>,
+    ) -> Result<HoldView, Error> {
+        let path = format!("v1/holds/{id}/withdraw");
+        self.change(Method::POST, &path, withdrawal, auth.into()).await
+    }
+
+    /// `GET /v1/sessions/{id}/holds`.
+    pub async fn session_holds(&self, id: &SessionId) -> Result<HoldList, Error> {
+        self.get(&format!("v1/sessions/{id}/holds")).await
     }
 
     /// `POST /v1/sessions`.
@@ -276,17 +329,27 @@ impl Client {
         path: &str,
         request: &impl Serialize,
     ) -> Result<T, Error> {
+        self.change(Method::POST, path, request, Auth::Login).await
+    }
+
+    async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        request: &impl Serialize,
+        auth: Auth<'_>,
+    ) -> Result<T, Error> {
         let body = serde_json::to_vec(request).map_err(|error| Error::Garbage {
             server: self.server.to_string(),
             problem: format!("the request can't be written as JSON ({error})"),
         })?;
         let route = Route {
-            method: Method::POST,
+            method,
             path: path.to_owned(),
             body: Body::Json(body.into()),
             wait: Duration::ZERO,
         };
-        json(self.send(&route, Auth::Login).await?).await
+        json(self.send(&route, auth).await?).await
     }
 
     /// Asks, and asks once more with a renewed token where the first is refused.

@@ -105,6 +105,19 @@ impl From<TokenError> for Error {
 }
 
 impl Error {
+    /// Whether the same request may work a little later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Error::Unreachable { .. } | Error::ServerFailed(_) | Error::Garbage { .. } => true,
+            Error::NotLoggedIn { .. }
+            | Error::NoToken { .. }
+            | Error::NotFound(_)
+            | Error::Refused(_)
+            | Error::Insecure { .. }
+            | Error::Sink(_) => false,
+        }
+    }
+
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         let text = match self {

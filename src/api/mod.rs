@@ -7,8 +7,10 @@
 
 mod client;
 mod error;
+mod holds;
 mod model;
 
 pub use client::{Auth, Client, TokenSource};
 pub use error::{Error, TokenError, clock_difference};
+pub use holds::*;
 pub use model::*;

@@ -12,7 +12,13 @@
 //! | `GET /v1/grants` | – | [`GrantList`], one's own, newest first |
 //! | `GET /v1/grants/{id}?wait=SECONDS` | – | [`Grant`]; with `wait` (at most 60) as soon as it is no longer pending |
 //! | `POST /v1/grants/{id}/approve`, `/deny`, `/revoke` | [`Comment`] | [`Grant`] |
-//! | `GET /v1/inbox` | – | [`GrantList`], those that the caller may review |
+//! | `GET /v1/inbox` | – | [`Inbox`](super::Inbox): what the caller may review |
+//! | `PUT /v1/holds/{id}` (upload token) | [`RaiseHold`](super::RaiseHold) | 201 [`HoldView`](super::HoldView); the id is the caller's own, so that it can be sent again |
+//! | `GET /v1/holds/{id}?wait=SECONDS` (upload token too) | – | [`HoldView`](super::HoldView); with `wait` as soon as it no longer waits |
+//! | `POST /v1/holds/{id}/approve` | [`HoldApproval`](super::HoldApproval) | [`HoldView`](super::HoldView) |
+//! | `POST /v1/holds/{id}/deny` | [`Comment`] | [`HoldView`](super::HoldView) |
+//! | `POST /v1/holds/{id}/withdraw` (upload token) | [`Withdrawal`](super::Withdrawal) | [`HoldView`](super::HoldView) |
+//! | `GET /v1/sessions/{id}/holds` | – | [`HoldList`](super::HoldList), those of one session |
 //! | `POST /v1/sessions` | [`OpenSession`] | 201 [`OpenedSession`] |
 //! | `GET /v1/sessions?limit=N` | – | [`SessionList`]: one's own; reviewers of its role see it too |
 //! | `GET /v1/sessions/{id}` | – | [`SessionView`] |

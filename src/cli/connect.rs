@@ -25,7 +25,7 @@ use super::{
 use crate::{
     api::{Client, Grant, GrantId, GrantRequest},
     grant::State,
-    journal::EndReason,
+    journal::{EndReason, HoldRecord},
     proxy::Ended,
 };
 
@@ -159,6 +159,8 @@ async fn serve_until_told(
     mut interruption: Interruption,
     context: &Context,
 ) -> Result<ExitCode, Failure> {
+    // From before anybody can connect.
+    let mut news = session.news();
     if let Err(error) = announce(&session, context) {
         session.finish(EndReason::Closed, "nobody took the connection string", context).await;
         return match error.kind() {
@@ -166,9 +168,16 @@ async fn serve_until_told(
             _ => Err(error.into()),
         };
     }
-    tokio::select! {
-        _ = interruption.heard() => {}
-        ended = session.ended() => context.output.warn(session::explained(&ended)),
+    loop {
+        tokio::select! {
+            _ = interruption.heard() => break,
+            ended = session.ended() => {
+                context.output.warn(session::explained(&ended));
+                break;
+            }
+            // A listener that was too slow goes on with what is newest.
+            Ok(hold) = news.recv() => tell(&hold, context),
+        }
     }
     let Finished { ended: Ended { reason, detail }, uploaded } =
         session.finish(EndReason::Closed, "", context).await;
@@ -184,6 +193,20 @@ async fn serve_until_told(
             Err(Failure::new(Exit::Failure, "session_failed", detail))
         }
     }
+}
+
+/// A held statement's step, as an event; people read of it in their client.
+fn tell(record: &HoldRecord, context: &Context) {
+    if !context.output.is_json() {
+        return;
+    }
+    let HoldRecord { connection, statement, hold, event } = record;
+    let told = json!({
+        "event": "hold", "hold": hold, "connection": connection, "statement": statement,
+        "step": event,
+    });
+    // Who took the connection string may have had enough: the session goes on.
+    let _ = context.output.try_line(told.to_string());
 }
 
 /// Says how to connect, unless nobody is there to read it.

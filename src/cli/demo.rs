@@ -159,12 +159,20 @@ async fn take(
     });
     let mut said = String::new();
     let show = async {
+        let mut meanwhile = step.meanwhile;
         while let Some(line) = lines.recv().await {
             context.output.line(&line);
             said.push_str(&line);
             said.push('\n');
+            // It waits for a reviewer, and has said how to answer.
+            if line.contains("pgate approve ho_") {
+                seen.note(&said);
+                for answer in std::mem::take(&mut meanwhile) {
+                    Box::pin(take(stage, context, answer, seen)).await?;
+                }
+            }
         }
-        child.wait().await
+        Ok::<_, Trouble>(child.wait().await?)
     };
     let status = tokio::select! {
         status = tokio::time::timeout(PATIENCE, show) => status.map_err(|_| Trouble::Endless)??,

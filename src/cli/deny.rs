@@ -5,21 +5,23 @@ use std::process::ExitCode;
 use super::{
     context::Context,
     failure::Failure,
-    grants::{comment, report},
+    grants::{self, comment},
+    holds::{self, ReviewId},
 };
-use crate::api::{Comment, GrantId};
+use crate::api::Comment;
 
-/// Deny a request.
+/// Deny a request for a grant, or a held statement.
 ///
-/// The requester sees the comment.
+/// Whoever asked sees the comment.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   pgate deny gr_3x9k2m7q4v8w1n5p
-  pgate deny gr_3x9k2m7q4v8w1n5p --comment \"use the replica\"")]
+  pgate deny gr_3x9k2m7q4v8w1n5p --comment \"use the replica\"
+  pgate deny ho_7c2n9x4b6d1f8g3h --comment \"not before the backup\"")]
 pub(crate) struct Args {
-    /// The grant that is asked for (`pgate inbox` lists them)
-    id: GrantId,
+    /// The request (gr_…) or the held statement (ho_…); `pgate inbox` lists them
+    id: ReviewId,
 
     /// What you want to say about it
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -28,6 +30,12 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let comment = Comment { comment: comment(&args.comment)? };
-    let grant = context.client()?.deny(&args.id, &comment).await?;
-    report(&grant, context)
+    match args.id {
+        ReviewId::Grant(id) => {
+            grants::report(&context.client()?.deny(&id, &comment).await?, context)
+        }
+        ReviewId::Hold(id) => {
+            holds::report(&context.client()?.deny_hold(&id, &comment).await?, context)
+        }
+    }
 }

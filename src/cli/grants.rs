@@ -76,12 +76,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
         Action::List(list) => run_list(&list, context).await,
         Action::Show(show) => {
             let grant = context.client()?.grant(&show.id, None).await?;
-            if context.output.is_json() {
-                context.output.json(&grant)?;
-            } else {
-                describe(&grant, context);
-            }
-            Ok(ExitCode::SUCCESS)
+            self::show(&grant, context)
         }
         Action::Revoke(revoke) => {
             let comment = Comment { comment: comment(&revoke.comment)? };
@@ -149,6 +144,16 @@ pub(crate) fn report(grant: &Grant, context: &Context) -> Result<ExitCode, Failu
         context.output.json(grant)?;
     } else {
         context.output.line(outcome(grant, Timestamp::now()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a grant with who decided on it.
+pub(crate) fn show(grant: &Grant, context: &Context) -> Result<ExitCode, Failure> {
+    if context.output.is_json() {
+        context.output.json(grant)?;
+    } else {
+        describe(grant, context);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -15,6 +15,7 @@ mod deny;
 mod doctor;
 mod failure;
 mod grants;
+mod holds;
 mod inbox;
 mod interruption;
 mod lifetime;

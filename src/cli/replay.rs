@@ -13,9 +13,10 @@ use super::{
     output::escaped,
 };
 use crate::{
+    grant::Scope,
     journal::{
-        Completion, ConnectionStart, Entry, Lines, Parameter, Protocol, Record, Start,
-        StatementRecord,
+        Completion, ConnectionStart, Entry, HoldEvent, HoldRecord, Lines, Parameter, Protocol,
+        Record, Start, StatementRecord,
     },
     policy::Verdict,
     sql,
@@ -148,6 +149,7 @@ fn tell(record: &Record) -> Vec<String> {
             vec![format!("connection {} ended: {}", end.connection, escaped(&end.reason))]
         }
         Record::Statement(statement) => tell_statement(statement),
+        Record::Hold(hold) => vec![tell_hold(hold)],
         Record::Completion(completion) => vec![tell_completion(completion)],
         Record::Setting { connection, name, value } => {
             let text = format!("connection {connection}: {} = {}", escaped(name), escaped(value));
@@ -266,6 +268,40 @@ fn clipped(text: &str) -> String {
     shown
 }
 
+fn tell_hold(record: &HoldRecord) -> String {
+    let HoldRecord { statement, hold, event, .. } = record;
+    let said = |comment: &str| match comment {
+        "" => String::new(),
+        comment => format!(": {}", escaped(comment)),
+    };
+    let told = match event {
+        HoldEvent::Raised { reviewers, expires_at, .. } => {
+            let who = reviewers.as_ref().map_or(String::from("nobody"), ToString::to_string);
+            format!("waits for {}, until {expires_at:.0}", escaped(&who))
+        }
+        HoldEvent::Approved { by, scope, comment, .. } => {
+            let word = style("approved").green();
+            let reach = match scope {
+                Scope::Once => "",
+                Scope::SameStatements => ", with other values too, for this session",
+            };
+            format!("{word} by {}{reach}{}", escaped(&by.to_string()), said(comment))
+        }
+        HoldEvent::Covered => {
+            format!("{} by an earlier approval of the same statement", style("approved").green())
+        }
+        HoldEvent::Denied { by, comment, .. } => {
+            let word = style("denied").red().bold();
+            format!("{word} by {}{}", escaped(&by.to_string()), said(comment))
+        }
+        HoldEvent::Withdrawn { reason } => format!("withdrawn: {}", escaped(reason)),
+        HoldEvent::TimedOut => "nobody answered in time".into(),
+        HoldEvent::Failed { reason } => format!("no answer: {}", escaped(reason)),
+        HoldEvent::Void { reason } => format!("not run after all: {}", escaped(reason)),
+    };
+    format!("[{statement}] {} {told}", style(hold).dim())
+}
+
 fn tell_completion(completion: &Completion) -> String {
     let Completion { statement, tag, rows, bytes, duration_us, sqlstate, .. } = completion;
     let took = duration(*duration_us);
@@ -321,6 +357,27 @@ mod tests {
         let told = told.collect::<Vec<_>>();
         assert_eq!(told[1..], expected[1..]);
         assert!(told[0].starts_with("session se_") && told[0].ends_with(", psql (pgate 0.1.0)"));
+    }
+
+    #[test]
+    fn every_step_of_a_hold_is_told_with_who_and_why() {
+        let told =
+            sample::hold_events().into_iter().flat_map(|event| tell(&sample::hold(2, event)));
+        let told = told
+            .map(|line| console::strip_ansi_codes(&line).into_owned())
+            .map(|line| line.replace("ho_0c1g60r30c1g60r3", "HOLD"));
+        let expected = [
+            "[2] HOLD waits for group:dba, until 2027-01-15T08:10:00Z",
+            "[2] HOLD approved by dan@example.com (corp), with other values too, for this \
+             session: go ahead",
+            "[2] HOLD approved by an earlier approval of the same statement",
+            "[2] HOLD denied by dan@example.com (corp)",
+            "[2] HOLD withdrawn: the client cancelled it",
+            "[2] HOLD nobody answered in time",
+            "[2] HOLD no answer: the session ended",
+            "[2] HOLD not run after all: the grant has ended",
+        ];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -4,13 +4,18 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::{
     context::Context,
     failure::Failure,
+    holds::outcome,
     output::{lasting, moment},
 };
-use crate::{api::SessionView, grant::SessionId};
+use crate::{
+    api::{HoldSummary, SessionView},
+    grant::SessionId,
+};
 
 /// List and show sessions: your own, and those that you may review.
 #[derive(Debug, clap::Args)]
@@ -88,14 +93,32 @@ async fn run_list(list: &List, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 async fn run_show(show: &Show, context: &Context) -> Result<ExitCode, Failure> {
-    let session = context.client()?.session(&show.session).await?;
+    let client = context.client()?;
+    let session = client.session(&show.session).await?;
+    let holds = client.session_holds(&show.session).await?.holds;
     if context.output.is_json() {
-        context.output.json(&session)?;
+        context.output.json(&Shown { session: &session, holds: &holds })?;
         return Ok(ExitCode::SUCCESS);
     }
-    context.output.fields(&fields(&session, Timestamp::now()));
+    let now = Timestamp::now();
+    let mut fields = fields(&session, now);
+    fields.extend(holds.iter().map(|hold| ("held", held(hold, now))));
+    context.output.fields(&fields);
     context.output.next(format!("pgate replay {}", session.session));
     Ok(ExitCode::SUCCESS)
+}
+
+/// A session with its held statements.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    session: &'a SessionView,
+    holds: &'a [HoldSummary],
+}
+
+fn held(hold: &HoldSummary, now: Timestamp) -> String {
+    let state = outcome(&hold.state, now);
+    format!("{}, statement {}, {state}", hold.id, hold.statement)
 }
 
 fn fields(session: &SessionView, now: Timestamp) -> Vec<(&'static str, String)> {

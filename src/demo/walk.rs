@@ -10,9 +10,11 @@ pub struct Step {
     pub words: &'static str,
     /// Whose shell it is typed in: `ana` or `dan`.
     pub person: &'static str,
-    /// What follows `pgate`. `{grant}` and `{session}` stand for the last ids that
-    /// were printed.
+    /// What follows `pgate`. `{grant}`, `{session}` and `{hold}` stand for the last ids
+    /// that were printed.
     pub arguments: &'static [&'static str],
+    /// What is typed elsewhere as soon as this waits for a reviewer.
+    pub meanwhile: &'static [Step],
     /// What must come of it.
     pub outcome: Outcome,
 }
@@ -40,6 +42,7 @@ pub const STEPS: &[Step] = &[
                 browser (here the demo does that at the development issuer's page).",
         person: "ana",
         arguments: &["login", "--no-browser"],
+        meanwhile: &[],
         outcome: outcome(0, &["ana@example.com"]),
     },
     Step {
@@ -47,6 +50,7 @@ pub const STEPS: &[Step] = &[
         words: "Nobody has standing access. The policy says who may ask for what.",
         person: "ana",
         arguments: &["targets"],
+        meanwhile: &[],
         outcome: outcome(0, &["prod-db", "readonly", "writer"]),
     },
     Step {
@@ -61,6 +65,7 @@ pub const STEPS: &[Step] = &[
             "--reason",
             "INC-4312 refunds stuck",
         ],
+        meanwhile: &[],
         outcome: outcome(0, &["readonly"]),
     },
     Step {
@@ -77,6 +82,7 @@ pub const STEPS: &[Step] = &[
             "SELECT id, name, email, ssn, birth_date, income, phones FROM customers ORDER BY id \
              LIMIT 5",
         ],
+        meanwhile: &[],
         outcome: Outcome {
             code: 0,
             says: &["***@", "(5 rows)"],
@@ -96,6 +102,7 @@ pub const STEPS: &[Step] = &[
             "-c",
             "DELETE FROM customers WHERE id = 7",
         ],
+        meanwhile: &[],
         outcome: outcome(1, &["ERROR", "delete"]),
     },
     Step {
@@ -110,6 +117,7 @@ pub const STEPS: &[Step] = &[
             "-c",
             "WITH k AS (SELECT * FROM api_keys) SELECT name, secret FROM k",
         ],
+        meanwhile: &[],
         outcome: Outcome { code: 1, says: &["ERROR", "api_keys"], hides: &["sk_sample"] },
     },
     Step {
@@ -126,6 +134,7 @@ pub const STEPS: &[Step] = &[
             "INC-4312 close the stuck tickets",
             "--no-wait",
         ],
+        meanwhile: &[],
         outcome: outcome(5, &["gr_"]),
     },
     Step {
@@ -133,6 +142,7 @@ pub const STEPS: &[Step] = &[
         words: "Dan is a database administrator, on a machine of his own.",
         person: "dan",
         arguments: &["login", "--no-browser"],
+        meanwhile: &[],
         outcome: outcome(0, &["dan@example.com"]),
     },
     Step {
@@ -140,6 +150,7 @@ pub const STEPS: &[Step] = &[
         words: "He sees who asks for what, and why.",
         person: "dan",
         arguments: &["inbox"],
+        meanwhile: &[],
         outcome: outcome(0, &["ana@example.com", "INC-4312 close the stuck tickets"]),
     },
     Step {
@@ -147,6 +158,7 @@ pub const STEPS: &[Step] = &[
         words: "",
         person: "dan",
         arguments: &["approve", "{grant}", "--comment", "go ahead, tickets only"],
+        meanwhile: &[],
         outcome: outcome(0, &["{grant}"]),
     },
     Step {
@@ -165,13 +177,50 @@ pub const STEPS: &[Step] = &[
             "-c",
             "DELETE FROM support_tickets",
         ],
+        meanwhile: &[],
         outcome: outcome(1, &["UPDATE 1", "ERROR", "WHERE"]),
+    },
+    Step {
+        title: "A statement that waits for somebody",
+        words: "Deleting payments is held. psql just waits; Dan sees what exactly would run and \
+                what PostgreSQL expects of it, and his word lets it go on.",
+        person: "ana",
+        arguments: &[
+            "connect",
+            "prod-db",
+            "--role",
+            "writer",
+            "--",
+            "psql",
+            "-c",
+            "DELETE FROM payments WHERE id = 7",
+        ],
+        meanwhile: &[
+            Step {
+                title: "",
+                words: "",
+                person: "dan",
+                arguments: &["inbox", "show", "{hold}"],
+                meanwhile: &[],
+                outcome: outcome(0, &["DELETE FROM payments WHERE id = 7", "about 1 row"]),
+            },
+            Step {
+                title: "",
+                words: "",
+                person: "dan",
+                arguments: &["approve", "{hold}", "--comment", "paid twice, go ahead"],
+                meanwhile: &[],
+                outcome: outcome(0, &["approved once by dan@example.com"]),
+            },
+        ],
+        outcome: outcome(0, &["NOTICE", "{hold}", "DELETE 1"]),
     },
     Step {
         title: "The sessions",
         words: "Each `connect` was one session, with its own database role, gone by now.",
         person: "ana",
         arguments: &["sessions"],
+        meanwhile: &[],
         outcome: outcome(0, &["se_", "writer", "readonly"]),
     },
     Step {
@@ -180,6 +229,7 @@ pub const STEPS: &[Step] = &[
                 plane while the session runs.",
         person: "ana",
         arguments: &["log", "verify", "{session}"],
+        meanwhile: &[],
         outcome: outcome(0, &["{session}"]),
     },
     Step {
@@ -187,9 +237,10 @@ pub const STEPS: &[Step] = &[
         words: "",
         person: "ana",
         arguments: &["replay", "{session}"],
+        meanwhile: &[],
         outcome: outcome(
             0,
-            &["UPDATE support_tickets SET state = 'closed'", "DELETE FROM support_tickets"],
+            &["DELETE FROM payments", "approved by dan@example.com", "paid twice, go ahead"],
         ),
     },
 ];
@@ -237,12 +288,15 @@ impl Outcome {
 pub struct Seen {
     grant: String,
     session: String,
+    hold: String,
 }
 
 impl Seen {
-    /// Takes note of the first grant and the first session in an output.
+    /// Takes note of the first grant, session and hold in an output.
     pub fn note(&mut self, output: &str) {
-        for (prefix, place) in [("gr_", &mut self.grant), ("se_", &mut self.session)] {
+        let places =
+            [("gr_", &mut self.grant), ("se_", &mut self.session), ("ho_", &mut self.hold)];
+        for (prefix, place) in places {
             let mut words = output.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
             if let Some(id) = words.find(|word| word.starts_with(prefix)) {
                 id.clone_into(place);
@@ -250,9 +304,10 @@ impl Seen {
         }
     }
 
-    /// Puts the ids where a text has `{grant}` and `{session}`.
+    /// Puts the ids where a text has `{grant}`, `{session}` and `{hold}`.
     pub fn fill(&self, text: &str) -> String {
-        text.replace("{grant}", &self.grant).replace("{session}", &self.session)
+        let text = text.replace("{grant}", &self.grant).replace("{session}", &self.session);
+        text.replace("{hold}", &self.hold)
     }
 }
 

@@ -96,6 +96,7 @@ macro_rules! id {
 
 id!(GrantId, "gr_", "grant");
 id!(SessionId, "se_", "session");
+id!(HoldId, "ho_", "hold");
 
 #[cfg(test)]
 mod tests {

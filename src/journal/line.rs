@@ -217,6 +217,17 @@ mod tests {
     }
 
     #[test]
+    fn every_step_of_a_hold_reads_back_as_it_was_written() {
+        for event in sample::hold_events() {
+            let prev = LineHash::NONE.to_string();
+            let record = sample::hold(2, event);
+            let entry = Entry { seq: 7, at: sample::at(0), prev, record };
+            let line = encode(&entry).unwrap();
+            assert_eq!(decode(&line).unwrap(), entry, "{}", String::from_utf8_lossy(&line));
+        }
+    }
+
+    #[test]
     fn a_second_spelling_of_a_line_is_refused() {
         let line = String::from_utf8(sample::log()[3].clone()).unwrap();
         let line = line.trim_end();

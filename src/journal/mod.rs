@@ -22,8 +22,8 @@ pub use chain::{Chain, FORMAT_VERSION, Line};
 pub use line::{LONGEST_LINE, LineError, LineHash, Lines, RawLine, decode, encode};
 pub use receive::{Accepted, LONGEST_SEGMENT, ReceiveError, Receiver, StartError};
 pub use record::{
-    Completion, ConnectionEnd, ConnectionStart, End, EndReason, Entry, Parameter, Protocol,
-    Receipt, Record, Start, StatementRecord,
+    Completion, ConnectionEnd, ConnectionStart, End, EndReason, Entry, HoldEvent, HoldRecord,
+    Parameter, Protocol, Receipt, Record, Start, StatementRecord,
 };
 pub use report::{Closed, Notice, Place, Problem, Received, Report, Wrong};
 pub use verify::verify;

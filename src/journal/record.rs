@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    grant::{Jwk, SessionId, SignedGrant},
-    policy::Verdict,
+    grant::{HoldId, Identity, Jwk, Scope, SessionId, SignedGrant},
+    policy::{Reviewers, RuleRef, Verdict},
 };
 
 /// One line: its place in the chain and what it says.
@@ -37,6 +37,8 @@ pub enum Record {
     Disconnect(ConnectionEnd),
     /// A statement and its verdict; on disk before the statement is forwarded.
     Statement(Box<StatementRecord>),
+    /// What became of a held statement: between its own line and its completion.
+    Hold(Box<HoldRecord>),
     /// The outcome of a statement that was forwarded.
     Completion(Completion),
     /// A setting of a connection changed, as the server reported it.
@@ -160,6 +162,77 @@ pub struct StatementRecord {
     /// What policy said.
     #[serde(flatten)]
     pub verdict: Verdict,
+}
+
+/// A step of a held statement's wait.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HoldRecord {
+    /// The client connection.
+    pub connection: u32,
+    /// The statement's number.
+    pub statement: u64,
+    /// The hold.
+    pub hold: HoldId,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: HoldEvent,
+}
+
+/// What happens to a hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum HoldEvent {
+    /// Reviewers are asked, and the statement waits.
+    Raised {
+        /// The rule that holds it.
+        rule: RuleRef,
+        /// Who may approve.
+        reviewers: Option<Reviewers>,
+        /// When it is refused unanswered.
+        expires_at: Timestamp,
+    },
+    /// A reviewer said yes.
+    Approved {
+        /// Who.
+        by: Identity,
+        /// When, by the control plane's clock.
+        decided_at: Timestamp,
+        /// To how much.
+        scope: Scope,
+        /// What they said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        comment: String,
+    },
+    /// The statement was not raised: this hold's approval for statements of the same
+    /// shape covers it.
+    Covered,
+    /// A reviewer said no.
+    Denied {
+        /// Who.
+        by: Identity,
+        /// When, by the control plane's clock.
+        decided_at: Timestamp,
+        /// What they said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        comment: String,
+    },
+    /// The client waits no longer.
+    Withdrawn {
+        /// Why, in words.
+        reason: String,
+    },
+    /// Nobody answered in time.
+    TimedOut,
+    /// No answer can come: reviewers couldn't be asked, or the session ended.
+    Failed {
+        /// Why, in words.
+        reason: String,
+    },
+    /// It was approved, and yet not run: it is no longer what was approved.
+    Void {
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 /// The outcome of a statement.

@@ -22,6 +22,10 @@ pub struct Report {
     pub statements: u64,
     /// Statements that were denied.
     pub denied: u64,
+    /// Statements that were held for a reviewer, or covered by an earlier approval.
+    pub held: u64,
+    /// Of these, those that were approved.
+    pub approved: u64,
     /// When the first line was written.
     pub began_at: Option<Timestamp>,
     /// When the last line was written that isn't a signature.
@@ -155,6 +159,12 @@ pub enum Wrong {
     AfterExpiry {
         /// The grant's end.
         expired_at: Timestamp,
+    },
+    /// A held statement has an outcome, and no approval before it.
+    #[error("the held statement {statement} ran though the log has no approval of it")]
+    RanUnapproved {
+        /// Its number.
+        statement: u64,
     },
     /// Something other than a signature after the end.
     #[error("the log goes on after its end")]

@@ -4,8 +4,11 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    grant::{Confirmation, GrantId, Identity, SessionGrant, SessionId, SignedGrant, SigningKey},
-    policy::{Allowed, Denied, RuleRef, Verdict},
+    grant::{
+        Confirmation, GrantId, HoldId, Identity, Scope, SessionGrant, SessionId, SignedGrant,
+        SigningKey,
+    },
+    policy::{Allowed, Denied, Held, Reviewers, RuleRef, Verdict},
 };
 
 pub(crate) fn server_key() -> SigningKey {
@@ -85,6 +88,15 @@ pub(crate) fn denied(number: u64, sql: &str) -> Record {
     with_verdict(number, sql, verdict)
 }
 
+pub(crate) fn held(number: u64, sql: &str) -> Record {
+    let verdict = Verdict::Hold(Held {
+        rule: rule("role.writer.hold[0]"),
+        reason: "delete needs the approval of a member of dba".into(),
+        reviewers: Some(Reviewers::Group("dba".into())),
+    });
+    with_verdict(number, sql, verdict)
+}
+
 fn with_verdict(statement: u64, sql: &str, verdict: Verdict) -> Record {
     Record::Statement(Box::new(StatementRecord {
         connection: 1,
@@ -110,6 +122,36 @@ pub(crate) fn completion(statement: u64) -> Record {
 
 pub(crate) fn end() -> Record {
     Record::End(End { reason: EndReason::Closed, detail: String::new() })
+}
+
+/// A person who reviews.
+pub(crate) fn reviewer() -> Identity {
+    Identity { subject: "dan".into(), email: Some("dan@example.com".into()), ..grant().identity }
+}
+
+pub(crate) fn hold(statement: u64, event: HoldEvent) -> Record {
+    let hold = HoldId::from_random([3; 10]);
+    Record::Hold(Box::new(HoldRecord { connection: 1, statement, hold, event }))
+}
+
+/// Every step that a hold can take.
+pub(crate) fn hold_events() -> Vec<HoldEvent> {
+    let reviewers = Some(Reviewers::Group("dba".into()));
+    vec![
+        HoldEvent::Raised { rule: rule("role.writer.hold[0]"), reviewers, expires_at: at(600_000) },
+        HoldEvent::Approved {
+            by: reviewer(),
+            decided_at: at(5_000),
+            scope: Scope::SameStatements,
+            comment: "go ahead".into(),
+        },
+        HoldEvent::Covered,
+        HoldEvent::Denied { by: reviewer(), decided_at: at(5_000), comment: String::new() },
+        HoldEvent::Withdrawn { reason: "the client cancelled it".into() },
+        HoldEvent::TimedOut,
+        HoldEvent::Failed { reason: "the session ended".into() },
+        HoldEvent::Void { reason: "the grant has ended".into() },
+    ]
 }
 
 /// A log as a client and the control plane write it together, as lines with

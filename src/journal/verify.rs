@@ -2,14 +2,14 @@
 //! that it takes.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     io::{self, BufRead},
 };
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Entry, LineHash, Lines, RawLine, Receipt, Record, Start,
+    Entry, HoldEvent, HoldRecord, LineHash, Lines, Protocol, RawLine, Receipt, Record, Start,
     links::{BrokenChain, Link, Says},
     receive::check_start,
     report::{Closed, Notice, Received, Report, Wrong},
@@ -22,6 +22,8 @@ use crate::{
 
 /// Lines whose hashes are kept for a receipt still to come.
 const MOST_AWAITING: usize = 2_000_000;
+/// Held statements without an approval that are kept in mind.
+const MOST_UNAPPROVED: usize = 100_000;
 /// A step back of the clock that is worth a word. Lines of concurrent
 /// connections may be microseconds apart.
 const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(1);
@@ -49,6 +51,8 @@ struct Verifier<'a> {
     /// Numbers up to and including this one are vouched for.
     covered: Option<u64>,
     clock: Option<Timestamp>,
+    /// Held statements that nobody has approved so far.
+    unapproved: HashSet<u64>,
 }
 
 /// What the first line says of the session.
@@ -83,6 +87,7 @@ impl<'a> Verifier<'a> {
             awaiting: VecDeque::new(),
             covered: None,
             clock: None,
+            unapproved: HashSet::new(),
         }
     }
 
@@ -155,6 +160,13 @@ impl<'a> Verifier<'a> {
             Record::Statement(statement) => {
                 let denied = matches!(statement.verdict, Verdict::Deny(_));
                 self.statement(line, entry.at, denied);
+                // A Parse runs nothing: its outcome is an error of the database's.
+                if matches!(statement.verdict, Verdict::Hold(_))
+                    && statement.protocol != Protocol::Parse
+                    && self.unapproved.len() < MOST_UNAPPROVED
+                {
+                    self.unapproved.insert(statement.statement);
+                }
             }
             Record::Checkpoint { signature } => self.checkpoint(line, entry, signature),
             Record::Receipt(receipt) => self.receipt(line, entry, receipt),
@@ -164,11 +176,35 @@ impl<'a> Verifier<'a> {
                     self.report.closed = Some(Closed { at: entry.at, reason, detail });
                 }
             }
+            Record::Hold(hold) => self.hold(hold),
+            Record::Completion(completion) => {
+                let statement = completion.statement;
+                if self.unapproved.remove(&statement) {
+                    self.report.problem(line, Wrong::RanUnapproved { statement });
+                }
+            }
             Record::Connect(_)
             | Record::Disconnect(_)
-            | Record::Completion(_)
             | Record::Setting { .. }
             | Record::Alert { .. } => {}
+        }
+    }
+
+    fn hold(&mut self, hold: &HoldRecord) {
+        let (held, approved) = match hold.event {
+            HoldEvent::Raised { .. } => (1, 0),
+            HoldEvent::Approved { .. } => (0, 1),
+            HoldEvent::Covered => (1, 1),
+            HoldEvent::Denied { .. }
+            | HoldEvent::Withdrawn { .. }
+            | HoldEvent::TimedOut
+            | HoldEvent::Failed { .. }
+            | HoldEvent::Void { .. } => (0, 0),
+        };
+        self.report.held += held;
+        self.report.approved += approved;
+        if approved > 0 {
+            self.unapproved.remove(&hold.statement);
         }
     }
 

@@ -122,13 +122,17 @@ impl Grounds {
 
     /// The same for a rule: what hangs on a condition, and what it says of actions without
     /// a privilege of their own, rests on the proxy.
-    fn rule(&self, rule: &Rule, allows: bool) -> By {
+    fn rule(&self, rule: &Rule, kind: &str) -> By {
         let proxy = vec![Layer::Proxy];
         if matches!(rule.when, Some(Condition::RowsOver(_))) {
             return (proxy, Some("a direct connection isn't counted".to_owned()));
         }
+        // PostgreSQL must let through what a reviewer has approved.
+        if kind == "hold" {
+            return (proxy, None);
+        }
         // What is allowed at times is allowed to the role at all times.
-        if !allows && !rule.is_unconditional() {
+        if kind == "deny" && !rule.is_unconditional() {
             return (proxy, None);
         }
         let actions = rule.actions.iter().flatten().copied();
@@ -171,7 +175,7 @@ impl Grounds {
         let lists = [("allow", &role.allow), ("hold", &role.hold), ("deny", &role.deny)];
         for (kind, rules) in lists {
             for (at, rule) in rules.iter().enumerate() {
-                let by = self.rule(rule, kind == "allow");
+                let by = self.rule(rule, kind);
                 add(&format!("{kind}[{at}]"), rule.source.place.clone(), said(rule), by);
             }
         }
@@ -285,9 +289,9 @@ mod tests {
         let both = vec![Layer::Postgres, Layer::Proxy];
         assert_eq!(by("role.readonly.mask[0]"), (both.clone(), true));
         assert_eq!(by("role.readonly.limits.rows"), (vec![Layer::Proxy], false));
-        assert_eq!(by("role.writer.allow[0]"), (both.clone(), false));
+        assert_eq!(by("role.writer.allow[0]"), (both, false));
         assert_eq!(by("role.writer.hold[0]"), (vec![Layer::Proxy], false));
-        assert_eq!(by("role.writer.hold[1]"), (both, false));
+        assert_eq!(by("role.writer.hold[1]"), (vec![Layer::Proxy], false));
         assert_eq!(by("access[0]"), (vec![Layer::ControlPlane], false));
     }
 

@@ -37,8 +37,9 @@ pub use explain::{
 pub use layers::{Enforced, Layer, layers};
 pub use masking::{MaskError, Source, expression};
 pub use model::{
-    Access, AccessApproval, Audit, Credential, Detector, Limits, MaskKind, MaskRule, Pattern,
-    PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target, Who,
+    Access, AccessApproval, Audit, Credential, Detector, HOLD_SECONDS, Limits, MaskKind, MaskRule,
+    Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,
+    Who,
 };
 pub use pace::Pace;
 pub use parse::{Case, CaseFile, Expected, PolicyError, is_policy_file, parse, parse_cases};

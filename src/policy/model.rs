@@ -128,6 +128,8 @@ pub struct Rule {
     pub window: Option<Window>,
     /// Who may approve, for a `hold` rule.
     pub reviewers: Option<Reviewers>,
+    /// How long a statement waits for them, in seconds, for a `hold` rule.
+    pub timeout_seconds: Option<u64>,
     /// Why, shown to whoever meets the rule.
     pub reason: Option<String>,
 }
@@ -350,8 +352,18 @@ impl fmt::Display for Pattern {
     }
 }
 
+/// How long a held statement waits where its rule doesn't say, in seconds.
+pub const HOLD_SECONDS: u64 = 600;
+
+impl Rule {
+    /// How long a statement that it holds waits for a reviewer, in seconds.
+    pub fn hold_seconds(&self) -> u64 {
+        self.timeout_seconds.unwrap_or(HOLD_SECONDS)
+    }
+}
+
 /// Who may approve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reviewers {
     /// Members of this group (`group:dba`).
@@ -368,6 +380,16 @@ impl Reviewers {
             Reviewers::User(user) => {
                 identity.email.as_ref() == Some(user) || identity.subject == *user
             }
+        }
+    }
+}
+
+/// As a policy writes them: `group:dba`.
+impl fmt::Display for Reviewers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reviewers::Group(group) => write!(f, "group:{group}"),
+            Reviewers::User(user) => write!(f, "user:{user}"),
         }
     }
 }

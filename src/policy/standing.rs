@@ -70,6 +70,16 @@ impl Rule {
         self.when.is_none() && self.window.is_none()
     }
 
+    /// Whether a hold by it can stand for the leave to do this: the reviewer allows it.
+    /// Rows are counted of what another rule allows.
+    fn gives(&self, action: Action) -> bool {
+        match self.when {
+            None => true,
+            Some(Condition::Unfiltered) => matches!(action, Action::Update | Action::Delete),
+            Some(Condition::RowsOver(_)) => false,
+        }
+    }
+
     /// Whether its hours are on. `otherwise` is said where this program doesn't know.
     fn is_on(&self, now: Timestamp, otherwise: bool) -> bool {
         self.window.as_ref().is_none_or(|window| window.holds(now).unwrap_or(otherwise))
@@ -126,12 +136,17 @@ impl Role {
         })
     }
 
-    /// Whether some statement may do this without a reviewer: what PostgreSQL is
-    /// told, which knows no conditions.
+    /// Whether some statement may do this, by itself or with a reviewer's word: what
+    /// PostgreSQL is told, which knows neither conditions nor reviewers. It must let
+    /// through what was approved, so it can't enforce a hold.
     pub(super) fn may(&self, action: Action, object: Object<'_>) -> bool {
-        let takes = |rule: &Rule| rule.is_unconditional() && rule.speaks_of(action, object);
-        !self.deny.iter().chain(&self.hold).any(takes)
-            && self.allow.iter().any(|rule| rule.speaks_of(action, object))
+        let always = |rule: &Rule| rule.is_unconditional() && rule.speaks_of(action, object);
+        !self.deny.iter().any(always)
+            && (self.allow.iter().any(|rule| rule.speaks_of(action, object))
+                || self
+                    .hold
+                    .iter()
+                    .any(|rule| rule.gives(action) && rule.speaks_of(action, object)))
     }
 
     /// How the occasion stands on a relation beneath this one (what a view reads, a
@@ -180,16 +195,14 @@ impl Role {
             .any(|rule| rule.on.iter().any(|pattern| pattern.is_exact() && pattern.matches(&names)))
     }
 
-    /// Whether any rule allows the action on anything at all.
+    /// Whether any rule lets the action be done to anything at all, with a reviewer's
+    /// word or without.
     pub(super) fn may_somewhere(&self, action: Action) -> bool {
         let everywhere =
             |rule: &Rule| rule.on.is_empty() && rule.columns.is_empty() && rule.is_unconditional();
-        self.allow.iter().any(|rule| rule.names(action))
-            && !self
-                .deny
-                .iter()
-                .chain(&self.hold)
-                .any(|rule| rule.names(action) && everywhere(rule))
+        (self.allow.iter().any(|rule| rule.names(action))
+            || self.hold.iter().any(|rule| rule.gives(action) && rule.names(action)))
+            && !self.deny.iter().any(|rule| rule.names(action) && everywhere(rule))
     }
 
     /// Whether any rule is about columns that are written.

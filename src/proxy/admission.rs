@@ -2,8 +2,10 @@
 //! statement forwarded.
 //!
 //! Owns the permits ([`Permit`], [`ConnectionPermit`]): the rest of the proxy
-//! demands one as an argument, and only this file can make one. It refuses to
+//! demands one as an argument, and only this module can make one. It refuses to
 //! know about sockets or messages.
+
+mod review;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -18,20 +20,24 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+pub(super) use self::review::Line;
+pub use self::review::Review;
 #[cfg(test)]
 use super::allowance::Cap;
 use super::{
     allowance::{self, Allowance},
     drift::Drift,
-    estimate::Bound,
+    estimate::{Bound, Expectation, NoAnswer},
     lookups::{Exceeded, LookupBudget},
+    review::ReviewDesk,
     ruling::{Decided, Ruling, SYNTAX, builtin},
     spool::{Spool, SpoolError},
 };
 use crate::{
+    grant::HoldId,
     journal::{ConnectionStart, Parameter, Protocol, Record, StatementRecord},
     mask::Detection,
-    policy::{Allowed, Denied, Pace, Role, RuleRef, Verdict},
+    policy::{Denied, Held, Pace, Role, RuleRef, Verdict},
     sql::{AttributeNumber, CursorUse, Oid},
 };
 
@@ -51,6 +57,9 @@ pub struct StatementRequest {
     /// decision would forward another text than that permit did (the catalog
     /// has changed), the Execute must be refused: the server still runs the old one.
     pub earlier: Option<Arc<Permit>>,
+    /// What an earlier Execute of the same portal was permitted, where a reviewer had
+    /// agreed: this one fetches more of the same run.
+    pub begun: Option<Arc<Permit>>,
     /// What it is run with, where its rows may have to be foreseen ([`Protocol::Execute`]
     /// only).
     pub bound: Option<Bound>,
@@ -61,6 +70,8 @@ pub struct StatementRequest {
 pub enum Admitted {
     /// It may be forwarded.
     Forward(Permit),
+    /// Its reviewers have to be asked first, with [`Admission::review`].
+    Hold(Box<Review>),
     /// It may not; the client gets this error in its place.
     Refuse(Refusal),
 }
@@ -93,10 +104,38 @@ pub enum Forget {
     AllStatements,
 }
 
+/// What a permit is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Leave {
+    /// To run it; where it was held, by this approval.
+    Run { approval: Option<Approval> },
+    /// To prepare it: its runs are held, or may be for the rows that they hit.
+    Prepare,
+}
+
+impl Leave {
+    fn approval(&self) -> Option<&Approval> {
+        match self {
+            Self::Run { approval } => approval.as_ref(),
+            Self::Prepare => None,
+        }
+    }
+}
+
+/// The reviewers' word on a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Approval {
+    /// The hold that they approved (the last one, where several were needed).
+    hold: HoldId,
+    /// The rules on rows by which it was held: they count for this run no more.
+    lifted: Arc<[RuleRef]>,
+}
+
 /// Leave to forward one statement, made by admission alone.
 #[derive(Debug, Clone)]
 pub struct Permit {
     statement: u64,
+    leave: Leave,
     rewritten: Option<Rewritten>,
     touches_masked: bool,
     allowance: Allowance,
@@ -112,6 +151,16 @@ impl Permit {
     /// The statement's number within the session.
     pub fn statement(&self) -> u64 {
         self.statement
+    }
+
+    /// Whether it is leave to prepare a statement whose runs are, or may be, held.
+    pub fn may_wait(&self) -> bool {
+        self.leave == Leave::Prepare
+    }
+
+    /// The hold whose approval it rests on.
+    pub fn approval(&self) -> Option<&HoldId> {
+        self.leave.approval().map(|approval| &approval.hold)
     }
 
     /// The text to forward instead of the client's; none means the client's own.
@@ -130,10 +179,10 @@ impl Permit {
         &self.allowance
     }
 
-    /// Whether a rule hangs on how many rows it hits, or on the hour: it must be decided
-    /// each time that it is run, with the values that it is run with.
+    /// Whether a rule holds it, or hangs on how many rows it hits, or on the hour: it must
+    /// be decided each time that it is run, with the values that it is run with.
     pub fn decided_when_run(&self) -> bool {
-        self.decided_when_run
+        self.decided_when_run || self.may_wait()
     }
 
     /// The prepared statements that it runs by SQL.
@@ -171,6 +220,7 @@ impl Permit {
             .collect();
         Self {
             statement,
+            leave: Leave::Run { approval: None },
             rewritten,
             touches_masked,
             allowance: Allowance {
@@ -184,6 +234,16 @@ impl Permit {
             masked_columns: Arc::new(masked_columns),
             detection: None,
         }
+    }
+
+    /// The same for a Parse of a held statement, or for a run that this hold approved.
+    #[cfg(test)]
+    pub(crate) fn held_for_test(self, approval: Option<HoldId>) -> Self {
+        let leave = match approval {
+            Some(hold) => Leave::Run { approval: Some(Approval { hold, lifted: Arc::from([]) }) },
+            None => Leave::Prepare,
+        };
+        Self { leave, ..self }
     }
 
     /// The same permit for rows that are looked through.
@@ -256,6 +316,7 @@ pub struct Admission {
     expires_at: Timestamp,
     drift: Drift,
     spool: Arc<Spool>,
+    desk: Option<Arc<ReviewDesk>>,
     statements: AtomicU64,
     connections: AtomicU32,
     room: Option<Arc<Semaphore>>,
@@ -284,6 +345,7 @@ impl Admission {
             expires_at,
             drift,
             spool,
+            desk: None,
             statements: AtomicU64::new(0),
             connections: AtomicU32::new(0),
             room,
@@ -291,6 +353,12 @@ impl Admission {
             detection,
             failed: watch::Sender::new(None),
         }
+    }
+
+    /// With a way to the reviewers of held statements; without one these are refused.
+    #[must_use]
+    pub fn with_reviewers(self, desk: Arc<ReviewDesk>) -> Self {
+        Self { desk: Some(desk), ..self }
     }
 
     /// Why the log can't be written any more, once it can't: the session must end.
@@ -328,24 +396,10 @@ impl Admission {
     /// Decides a statement, and returns once its line is on disk.
     pub async fn admit(&self, request: StatementRequest) -> Admitted {
         let statement = self.statements.fetch_add(1, Ordering::Relaxed) + 1;
-        let (verdict, permit) = self.decide(statement, &request).await;
-        let refusal = match &verdict {
-            Verdict::Allow(_) => None,
-            // A limit on how fast is none on what: the client may try again.
-            Verdict::Deny(denied) if denied.rule == allowance::pace_rule(&self.role) => {
-                Some(Refusal { sqlstate: "53400", ..Refusal::of(statement, denied) })
-            }
-            Verdict::Deny(denied) => Some(Refusal::of(statement, denied)),
-            Verdict::Hold(held) => Some(Refusal::of(
-                statement,
-                &Denied {
-                    rule: held.rule.clone(),
-                    reason: held.reason.clone(),
-                    hint: "It needs a reviewer's approval while it waits, which this version \
-                           can't ask for: use a role that doesn't hold it."
-                        .into(),
-                },
-            )),
+        let judged = self.judge(&request).await;
+        let verdict = match &judged {
+            Ok(judged) => judged.verdict(),
+            Err(denied) => Verdict::Deny(denied.clone()),
         };
         let record = Record::Statement(Box::new(StatementRecord {
             connection: request.connection,
@@ -358,10 +412,32 @@ impl Admission {
         if let Err(error) = self.record(record) {
             return Admitted::Refuse(Refusal::unrecorded(statement, &error));
         }
-        match (permit, refusal) {
-            (Some(permit), None) => Admitted::Forward(permit),
-            (_, Some(refusal)) => Admitted::Refuse(refusal),
-            (None, None) => Admitted::Refuse(Refusal::of(statement, &expired())),
+        let judged = match judged {
+            Ok(judged) => judged,
+            Err(denied) => return Admitted::Refuse(self.refusal(statement, &denied)),
+        };
+        let begun = request.begun.as_ref().and_then(|permit| permit.leave.approval().cloned());
+        let leave = match (request.protocol, judged.holds.is_empty(), begun) {
+            (Protocol::Parse, ..) if judged.decided.held.is_some() => Leave::Prepare,
+            (Protocol::Parse, ..) => Leave::Run { approval: None },
+            (_, true, begun) => Leave::Run { approval: begun },
+            (_, false, Some(begun)) => match self.goes_on(statement, &request, &begun) {
+                Ok(()) => Leave::Run { approval: Some(begun) },
+                Err(error) => return Admitted::Refuse(Refusal::unrecorded(statement, &error)),
+            },
+            (_, false, None) => {
+                return Admitted::Hold(Box::new(Review::of(statement, request, judged)));
+            }
+        };
+        Admitted::Forward(self.permit(statement, &judged.ruling, &judged.decided, leave))
+    }
+
+    fn refusal(&self, statement: u64, denied: &Denied) -> Refusal {
+        let refusal = Refusal::of(statement, denied);
+        // A limit on how fast is none on what: the client may try again.
+        match denied.rule == allowance::pace_rule(&self.role) {
+            true => Refusal { sqlstate: "53400", ..refusal },
+            false => refusal,
         }
     }
 
@@ -381,57 +457,69 @@ impl Admission {
         }
     }
 
-    /// The verdict and, where it is to allow, the permit.
-    async fn decide(
-        &self,
-        statement: u64,
-        request: &StatementRequest,
-    ) -> (Verdict, Option<Permit>) {
+    /// What policy says of it now, or why it isn't even asked.
+    async fn judge(&self, request: &StatementRequest) -> Result<Judged, Denied> {
         if Timestamp::now() >= self.expires_at {
-            return (Verdict::Deny(expired()), None);
+            return Err(expired());
         }
         if request.protocol == Protocol::Function {
-            return (Verdict::Deny(function_call()), None);
+            return Err(function_call());
         }
-        let (ruling, decided) = match self.drift.decide(&request.sql).await {
-            Ok(decided) => decided,
-            Err(denied) => return (Verdict::Deny(denied), None),
-        };
-        if let Err(denied) = self.keep_pace(request.protocol, &decided) {
-            return (Verdict::Deny(denied), None);
+        let (ruling, decided) = self.drift.decide(&request.sql).await?;
+        self.keep_pace(request.protocol, &decided)?;
+        if let Verdict::Deny(denied) = &decided.verdict {
+            return Err(denied.clone());
         }
-        let Verdict::Allow(allowed) = &decided.verdict else {
-            return (decided.verdict.clone(), None);
-        };
         if let Some(earlier) = &request.earlier
             && text(earlier.rewritten.as_ref()) != text(decided.rewritten.as_ref())
         {
-            return (Verdict::Deny(changed_since_parse()), None);
+            return Err(changed_since_parse());
         }
         // A Parse runs nothing yet, and its values aren't known: each of its Executes counts.
-        if request.protocol != Protocol::Parse {
-            if let Err(denied) = self.look_up(allowed) {
-                return (Verdict::Deny(denied), None);
-            }
-            if let Some(verdict) = self.foresee(request, &decided).await {
-                return (verdict, None);
-            }
+        let by_rows = match request.protocol {
+            Protocol::Parse => Vec::new(),
+            _ => self.foresee(request, &decided).await?,
+        };
+        let judged = Judged::new(ruling, decided, by_rows);
+        // What is held counts when it is approved.
+        if request.protocol != Protocol::Parse && judged.holds.is_empty() {
+            self.look_up(judged.decided.lookups)?;
         }
-        let permit = self.permit(statement, &ruling, &decided);
-        (decided.verdict.clone(), Some(permit))
+        Ok(judged)
     }
 
-    /// What is to be said of a statement for the rows that it is expected to hit.
-    async fn foresee(&self, request: &StatementRequest, decided: &Decided) -> Option<Verdict> {
+    /// By which rules a statement is held for the rows that it is expected to hit.
+    async fn foresee(
+        &self,
+        request: &StatementRequest,
+        decided: &Decided,
+    ) -> Result<Vec<Held>, Denied> {
         if decided.row_rules.is_empty() {
-            return None;
+            return Ok(Vec::new());
         }
-        let sql = text(decided.rewritten.as_ref()).unwrap_or(&request.sql);
-        let expected = match decided.statements {
-            1 => self.drift.estimate(sql, request.bound.as_ref()).await,
-            _ => None,
+        // Of what is held anyway nothing may run while it is planned.
+        let explains = decided.statements == 1
+            && decided
+                .held
+                .as_ref()
+                .is_none_or(|held| held.holds.is_empty() || held.explainable.is_ok());
+        let expected = match explains {
+            true => self.expect(request, decided).await.inspect_err(|error| {
+                tracing::debug!(%error, "a statement's rows could not be estimated");
+            }),
+            false => Err(NoAnswer::NoPlan),
         };
-        allowance::foreseen(&decided.row_rules, expected)
+        allowance::foreseen(&decided.row_rules, expected.ok().map(|expected| expected.rows))
+    }
+
+    /// What PostgreSQL expects of the text that would be forwarded.
+    async fn expect(
+        &self,
+        request: &StatementRequest,
+        decided: &Decided,
+    ) -> Result<Expectation, NoAnswer> {
+        let sql = text(decided.rewritten.as_ref()).unwrap_or(&request.sql);
+        self.drift.expect(sql, request.bound.as_ref()).await
     }
 
     /// Counts the statements of a minute: those that would run, allowed or not. The end
@@ -447,8 +535,7 @@ impl Admission {
     }
 
     /// Counts the values that a statement looks up.
-    fn look_up(&self, allowed: &Allowed) -> Result<(), Denied> {
-        let values = allowed.lookups.values().fold(0, |sum: u32, many| sum.saturating_add(*many));
+    fn look_up(&self, values: u32) -> Result<(), Denied> {
         let mut budget = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
         budget.take(values, Instant::now()).map_err(|exceeded| Denied {
             rule: RuleRef { rule: format!("role.{}.limits.lookups", self.role.name), place: None },
@@ -464,18 +551,20 @@ impl Admission {
         })
     }
 
-    fn permit(&self, statement: u64, ruling: &Ruling, decided: &Decided) -> Permit {
+    fn permit(&self, statement: u64, ruling: &Ruling, decided: &Decided, leave: Leave) -> Permit {
+        let lifted = leave.approval().map_or(&[][..], |approval| &approval.lifted[..]);
         Permit {
             statement,
             rewritten: decided.rewritten.clone(),
             touches_masked: decided.touches_masked,
-            allowance: Allowance::of(statement, &self.role, &decided.row_rules),
+            allowance: Allowance::of(statement, &self.role, &decided.row_rules, lifted),
             decided_when_run: !decided.row_rules.is_empty() || self.role.keeps_hours(),
             forget: decided.forget.clone(),
             cursors: decided.cursors.as_slice().into(),
             runs: decided.runs.as_slice().into(),
             masked_columns: ruling.masked().clone(),
             detection: self.detection.clone(),
+            leave,
         }
     }
 
@@ -487,6 +576,40 @@ impl Admission {
             message: format!("pgate: role {} allows {limit} connections at a time", self.role.name),
             detail: format!("rule role.{}.limits.connections", self.role.name),
             hint: "Close a connection, or make the client's pool smaller.".into(),
+        }
+    }
+}
+
+/// What is to be said of a statement that isn't denied.
+#[derive(Debug)]
+struct Judged {
+    ruling: Arc<Ruling>,
+    decided: Arc<Decided>,
+    /// Whose approval it takes, and by which rule: each of them.
+    holds: Vec<Held>,
+    /// Those of the rules that hang on its rows.
+    by_rows: Arc<[RuleRef]>,
+}
+
+impl Judged {
+    fn new(ruling: Arc<Ruling>, decided: Arc<Decided>, by_rows: Vec<Held>) -> Self {
+        let mut holds = decided.held.as_ref().map_or_else(Vec::new, |held| held.holds.clone());
+        let rules = by_rows.iter().map(|held| held.rule.clone()).collect();
+        for held in by_rows {
+            // The rows are what its reviewers should know: an earlier approval of the
+            // same statement with other values says nothing of them.
+            match holds.iter_mut().find(|known| known.reviewers == held.reviewers) {
+                Some(known) => *known = held,
+                None => holds.push(held),
+            }
+        }
+        Self { ruling, decided, holds, by_rows: rules }
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self.holds.first() {
+            Some(held) => Verdict::Hold(held.clone()),
+            None => self.decided.verdict.clone(),
         }
     }
 }

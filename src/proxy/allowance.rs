@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::admission::Refusal;
-use crate::policy::{Counted, Denied, Role, RowRule, RuleRef, Verdict};
+use crate::policy::{Counted, Denied, Held, Role, RowRule, RuleRef, Verdict};
 
 /// The most of something, and the error where it is more.
 #[derive(Debug, Clone)]
@@ -31,8 +31,8 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// What a role's limits and rules leave to a statement.
-    pub(super) fn of(statement: u64, role: &Role, rules: &[RowRule]) -> Self {
+    /// What a role's limits and rules leave to a statement. Reviewers have lifted some.
+    pub(super) fn of(statement: u64, role: &Role, rules: &[RowRule], lifted: &[RuleRef]) -> Self {
         let limit = |key: &str, most: u64, what: &str, hint: &str| {
             let refusal = Refusal {
                 statement,
@@ -46,7 +46,8 @@ impl Allowance {
         let narrow = "Narrow it with WHERE or LIMIT, or aggregate in the database.";
         let own = role.limits.rows.map(|most| limit("rows", most, "rows", narrow));
         let least = |counts: Counted, own: Option<Arc<Cap>>| {
-            let rules = rules.iter().filter(|rule| rule.counts == counts);
+            let rules =
+                rules.iter().filter(|rule| rule.counts == counts && !lifted.contains(rule.rule()));
             let rules = rules.map(|rule| Arc::new(Cap::of_rule(statement, rule)));
             own.into_iter().chain(rules).min_by_key(|cap| cap.most)
         };
@@ -103,19 +104,25 @@ impl Cap {
     }
 }
 
-/// What is to be said of a statement that PostgreSQL expects to hit so many rows;
-/// nothing where no rule minds. Where nothing is expected, what a reviewer should
-/// see waits, and what is denied is counted while it runs.
-pub(super) fn foreseen(rules: &[RowRule], expected: Option<u64>) -> Option<Verdict> {
-    rules.iter().find_map(|rule| match (&rule.verdict, expected) {
-        (Verdict::Deny(denied), Some(rows)) if rows > rule.most => Some(Verdict::Deny(Denied {
-            reason: format!("{} (PostgreSQL expects {rows})", denied.reason),
-            ..denied.clone()
-        })),
-        (Verdict::Hold(held), None) => Some(Verdict::Hold(held.clone())),
-        (Verdict::Hold(held), Some(rows)) if rows > rule.most => Some(Verdict::Hold(held.clone())),
-        _ => None,
-    })
+/// What the rules on rows say of a statement that PostgreSQL expects to hit so many: a
+/// denial, or by which of them it is held. Where nothing is expected, what a reviewer
+/// should see waits, and what is denied is counted while it runs.
+pub(super) fn foreseen(rules: &[RowRule], expected: Option<u64>) -> Result<Vec<Held>, Denied> {
+    let mut holds = Vec::new();
+    for rule in rules {
+        match (&rule.verdict, expected) {
+            (Verdict::Deny(denied), Some(rows)) if rows > rule.most => {
+                return Err(Denied {
+                    reason: format!("{} (PostgreSQL expects {rows})", denied.reason),
+                    ..denied.clone()
+                });
+            }
+            (Verdict::Hold(held), None) => holds.push(held.clone()),
+            (Verdict::Hold(held), Some(rows)) if rows > rule.most => holds.push(held.clone()),
+            _ => {}
+        }
+    }
+    Ok(holds)
 }
 
 /// The refusal of one statement among several whose rows are to be counted.
@@ -154,7 +161,6 @@ pub(super) fn too_fast(role: &Role, wait: Option<std::time::Duration>) -> Denied
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Held;
 
     fn rule(most: u64, denies: bool) -> RowRule {
         let rule = RuleRef { rule: format!("role.r.rule[{most}]"), place: None };
@@ -170,16 +176,28 @@ mod tests {
     fn what_is_expected_to_be_too_much_is_denied_or_held_and_the_unknown_only_held() {
         let rules = [rule(100, true), rule(10, false)];
         let word = |expected| match foreseen(&rules, expected) {
-            None => "allow".to_owned(),
-            Some(Verdict::Deny(denied)) => denied.reason,
-            Some(Verdict::Hold(_)) => "hold".to_owned(),
-            Some(Verdict::Allow(_)) => panic!("no rule on rows allows"),
+            Err(denied) => denied.reason,
+            Ok(holds) if holds.is_empty() => "allow".to_owned(),
+            Ok(_) => "hold".to_owned(),
         };
         assert_eq!(word(Some(10)), "allow");
         assert_eq!(word(Some(11)), "hold");
         assert_eq!(word(Some(100)), "hold");
         assert_eq!(word(Some(101)), "too many (PostgreSQL expects 101)");
         assert_eq!(word(None), "hold");
-        assert_eq!(foreseen(&[rule(5, true)], None), None);
+        assert_eq!(foreseen(&[rule(5, true)], None), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_reviewers_have_lifted_is_counted_no_more_and_the_rest_is() {
+        let text = include_str!("../policy/parse/sample.toml");
+        let policy = crate::policy::parse(&[("shop.toml".to_owned(), text.to_owned())]).unwrap();
+        let rules = [rule(100, true), rule(10, false)];
+        let most = |lifted: &[RuleRef]| {
+            let allowance = Allowance::of(1, &policy.roles["writer"], &rules, lifted);
+            allowance.written.map(|cap| cap.most)
+        };
+        assert_eq!(most(&[]), Some(10));
+        assert_eq!(most(&[rules[1].rule().clone()]), Some(100));
     }
 }

@@ -16,12 +16,13 @@ use std::{
 use bytes::{Buf as _, BytesMut};
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
+    sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
-    admission::{Admitted, ConnectionPermit, ConnectionRequest, Refusal},
+    admission::{Admitted, ConnectionPermit, ConnectionRequest, Line, Refusal},
     cancel::{self, CancelRequest, IssuedKey},
     engine::{Ended, Shared},
     handshake::{self, Arrival, Welcome},
@@ -32,13 +33,16 @@ use super::{
 };
 use crate::{
     journal::{ConnectionEnd, EndReason, Record},
-    wire::{self, TransactionStatus},
+    wire::{self, ErrorFields, TransactionStatus},
 };
 
 /// How long a client may take over its start-up.
 const STARTUP_PATIENCE: Duration = Duration::from_secs(15);
 /// How long the last bytes may take to reach a peer.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(3);
+/// How often the server is kept from taking a held statement's transaction for idle: at
+/// less than the shortest timeout that anybody sets for that.
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// Bytes that are read at once.
 const READ: usize = 32 * 1024;
 /// Bytes waiting for a peer beyond which its other side isn't read any more.
@@ -121,6 +125,7 @@ async fn open(
         issued,
         started,
         decision: None,
+        review: None,
         cancelling: None,
     })
 }
@@ -148,10 +153,31 @@ enum Event {
     Decided(u64, Admitted),
     CancelRequested(CancelRequest),
     Cancelled,
-    Warned(String),
+    Notice(ErrorFields),
+    /// A held statement still waits.
+    StillWaiting,
     Ended(Ended),
     ClientGone,
     ServerGone,
+}
+
+/// A review that is going on.
+struct UnderReview {
+    notices: mpsc::UnboundedReceiver<ErrorFields>,
+    /// Says that the client waits no longer; none once that has been said.
+    withdraw: Option<oneshot::Sender<String>>,
+}
+
+/// The next notice of a review; never, where there is none.
+async fn next_notice(review: &mut Option<UnderReview>) -> ErrorFields {
+    let notice = match review {
+        Some(review) => review.notices.recv().await,
+        None => None,
+    };
+    match notice {
+        Some(notice) => notice,
+        None => std::future::pending().await,
+    }
 }
 
 /// Moves bytes between a client, the machine and PostgreSQL.
@@ -167,6 +193,8 @@ struct Shuttle {
     issued: IssuedKey,
     started: Instant,
     decision: Option<Decision>,
+    /// The review that the decision waits for.
+    review: Option<UnderReview>,
     /// A cancellation that is on its way upstream: what the client sends next waits, lest
     /// it be hit.
     cancelling: Option<JoinHandle<()>>,
@@ -184,7 +212,11 @@ impl Shuttle {
             let event = tokio::select! {
                 biased;
                 ended = ending.wait() => Event::Ended(ended),
-                warned = warning.wait() => Event::Warned(warned),
+                warned = warning.wait() => {
+                    Event::Notice(ErrorFields::new("NOTICE", "00000", &warned))
+                }
+                notice = next_notice(&mut self.review) => Event::Notice(notice),
+                () = sleep(KEEP_ALIVE), if self.session.is_reviewing() => Event::StillWaiting,
                 request = self.issued.requests.recv() => match request {
                     Some(request) => Event::CancelRequested(request),
                     None => Event::ClientGone,
@@ -206,10 +238,15 @@ impl Shuttle {
                 Event::Moved => {}
                 Event::Cancelled => self.session.cancelled(self.started.elapsed()),
                 Event::Decided(id, admitted) => {
+                    self.review = None;
                     self.session.decided(id, admitted, self.started.elapsed());
                 }
-                Event::CancelRequested(done) => self.cancel(Some(done)),
-                Event::Warned(text) => self.session.notice(&text),
+                Event::CancelRequested(done) => {
+                    self.session.cancel_requested();
+                    self.cancel(Some(done));
+                }
+                Event::Notice(notice) => self.session.tell(notice),
+                Event::StillWaiting => self.session.keep_alive(),
                 Event::Ended(ended) => self.session.end("57P01", &ended.message()),
                 Event::ClientGone => {
                     self.session.to_client().clear();
@@ -231,6 +268,23 @@ impl Shuttle {
                     let shared = Arc::clone(&self.shared);
                     self.decision =
                         Some(Box::pin(async move { (id, shared.admission.admit(request).await) }));
+                }
+                Effect::Review { id, review } => {
+                    let (sender, notices) = mpsc::unbounded_channel();
+                    let (withdraw, withdrawn) = oneshot::channel();
+                    let line = Line { notices: sender, withdrawn };
+                    self.review = Some(UnderReview { notices, withdraw: Some(withdraw) });
+                    let shared = Arc::clone(&self.shared);
+                    self.decision = Some(Box::pin(async move {
+                        (id, shared.admission.review(*review, line).await)
+                    }));
+                }
+                Effect::Withdraw { reason } => {
+                    let withdraw = self.review.as_mut().and_then(|review| review.withdraw.take());
+                    if let Some(withdraw) = withdraw {
+                        // It may have been decided in this very moment.
+                        let _ = withdraw.send(reason);
+                    }
                 }
                 Effect::Record(record) => {
                     if let Err(error) = self.shared.admission.record(record) {
@@ -265,6 +319,12 @@ impl Shuttle {
 
     /// Sends what there is to send, and closes both sides.
     async fn farewell(mut self) {
+        if self.review.is_some()
+            && let Some(decision) = self.decision.take()
+        {
+            // It has been withdrawn, and writes so into the log.
+            let _ = timeout(FAREWELL_PATIENCE, decision).await;
+        }
         let to_client = self.session.to_client().split();
         let client = &mut self.client;
         let _ = timeout(FAREWELL_PATIENCE, async {

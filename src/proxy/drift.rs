@@ -15,9 +15,10 @@ use jiff::Timestamp;
 
 use super::{
     analyst::Analyst,
-    estimate::{self, Bound},
+    estimate::{self, Bound, Expectation, NoAnswer},
     own_connection::OwnConnection,
     ruling::{Decided, Ruling, builtin},
+    upstream::UpstreamError,
 };
 use crate::{
     policy::{self, CompileError, Denied, Enforcement, Role, Unbound},
@@ -129,22 +130,31 @@ impl Drift {
         Ok((newer.ruling, decided))
     }
 
-    /// The rows that PostgreSQL expects one statement to return or to write; none where
-    /// it can't say, or not soon.
-    pub(super) async fn estimate(&self, sql: &str, bound: Option<&Bound>) -> Option<u64> {
+    /// Decides a query string after a look at the catalog as it is now: what a reviewer
+    /// has approved may have been waiting for a while.
+    pub(super) async fn decide_anew(
+        &self,
+        sql: &Arc<str>,
+    ) -> Result<(Arc<Ruling>, Arc<Decided>), Denied> {
+        self.look().await.map_err(|error| out_of_reach(&error))?;
+        self.decide(sql).await
+    }
+
+    /// What PostgreSQL expects of one statement, asked as the session's role; an error
+    /// where it can't say, or not soon.
+    pub(super) async fn expect(
+        &self,
+        sql: &str,
+        bound: Option<&Bound>,
+    ) -> Result<Expectation, NoAnswer> {
         let question = estimate::question(sql);
         let asked = async {
             let mut connection = self.connection.lock().await;
-            connection.query_text_bound(&question, bound).await
+            connection.explain(&question, bound).await
         };
-        match tokio::time::timeout(PATIENCE_FOR_ESTIMATES, asked).await {
-            Ok(Ok(plan)) => estimate::rows(&plan),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a statement's rows could not be estimated");
-                None
-            }
-            Err(_) => None,
-        }
+        let answer = tokio::time::timeout(PATIENCE_FOR_ESTIMATES, asked).await;
+        let plan = answer.unwrap_or(Err(UpstreamError::Slow))?;
+        Expectation::of_plan(&plan).ok_or(NoAnswer::NoPlan)
     }
 
     /// Looks for changes from time to time, for ever.

@@ -17,6 +17,7 @@ mod handshake;
 mod listener;
 mod lookups;
 mod own_connection;
+mod review;
 mod ruling;
 pub mod session;
 pub mod spool;
@@ -26,8 +27,8 @@ pub mod uploader;
 mod upstream;
 
 pub use admission::{
-    Admission, Admitted, ConnectionPermit, ConnectionRequest, Forget, Permit, Refusal, Rewritten,
-    StatementRequest, Unrecorded,
+    Admission, Admitted, ConnectionPermit, ConnectionRequest, Forget, Permit, Refusal, Review,
+    Rewritten, StatementRequest, Unrecorded,
 };
 pub use allowance::{Allowance, Cap};
 pub use drift::{Drift, DriftError};
@@ -35,6 +36,7 @@ pub use engine::{Ended, Ender, Endpoints, Engine, EngineConfig, Running};
 pub use estimate::Bound;
 pub use listener::ListenError;
 pub use own_connection::OwnConnection;
+pub use review::ReviewDesk;
 pub use ruling::{Decided, Ruling};
 pub use upstream::{Upstream, UpstreamConfig, UpstreamError, query_text};
 

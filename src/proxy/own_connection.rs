@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{
     admission::ConnectionPermit,
     estimate::Bound,
-    upstream::{Upstream, UpstreamConfig, UpstreamError, query_text, query_text_bound},
+    upstream::{Upstream, UpstreamConfig, UpstreamError, explain, query_text},
 };
 use crate::grant::SessionId;
 
@@ -41,14 +41,14 @@ impl OwnConnection {
         self.answer(Question::Text(sql)).await
     }
 
-    /// The same of one statement, in the extended protocol, which takes no second one,
-    /// with the values that are bound to it.
-    pub(super) async fn query_text_bound(
+    /// The same of an EXPLAIN, in the extended protocol, which takes no second statement,
+    /// with the values that are bound to it, in a read-only transaction of its own.
+    pub(super) async fn explain(
         &mut self,
         sql: &str,
         bound: Option<&Bound>,
     ) -> Result<String, UpstreamError> {
-        self.answer(Question::Bound(sql, bound)).await
+        self.answer(Question::Explain(sql, bound)).await
     }
 
     async fn answer(&mut self, question: Question<'_>) -> Result<String, UpstreamError> {
@@ -77,14 +77,14 @@ impl OwnConnection {
 #[derive(Clone, Copy)]
 enum Question<'a> {
     Text(&'a str),
-    Bound(&'a str, Option<&'a Bound>),
+    Explain(&'a str, Option<&'a Bound>),
 }
 
 impl Question<'_> {
     async fn ask(self, upstream: &mut Upstream) -> Result<String, UpstreamError> {
         match self {
             Self::Text(sql) => query_text(upstream, sql).await,
-            Self::Bound(sql, bound) => query_text_bound(upstream, sql, bound).await,
+            Self::Explain(sql, bound) => explain(upstream, sql, bound).await,
         }
     }
 }

@@ -16,12 +16,14 @@ use jiff::Timestamp;
 use super::{
     admission::{Forget, Rewritten},
     allowance,
+    estimate::{self, NotExplained},
 };
 use crate::{
     policy::{
-        self, Allowed, Compiled, Counted, Denied, Enforcement, Role, RowRule, RuleRef, Verdict,
+        self, Allowed, Compiled, Counted, Denied, Enforcement, Held, Role, RowRule, RuleRef,
+        Verdict,
     },
-    sql::{self, AttributeNumber, Catalog, CursorUse, Oid, Statement, StatementKind},
+    sql::{self, AttributeNumber, Catalog, CursorUse, Oid, Shape, Statement, StatementKind},
 };
 
 /// Texts up to this length are remembered with their decision, so many at most.
@@ -35,6 +37,10 @@ pub struct Decided {
     pub(super) rewritten: Option<Rewritten>,
     pub(super) touches_masked: bool,
     pub(super) forget: Forget,
+    /// What its reviewers are told, where it is held, or may be for the rows that it hits.
+    pub(super) held: Option<Box<HeldText>>,
+    /// How many values it looks up in masked columns.
+    pub(super) lookups: u32,
     /// Whether it names a relation that the catalog doesn't have (yet): it is then
     /// decided once more when the database has been asked.
     pub(super) unresolved: bool,
@@ -56,6 +62,17 @@ pub struct Decided {
 struct Remembered {
     minute: i64,
     decisions: HashMap<Arc<str>, Arc<Decided>>,
+}
+
+/// A query string that is or may be held, as far as its text alone says it.
+#[derive(Debug)]
+pub(super) struct HeldText {
+    /// Whose approval it takes whatever rows it hits, and by which rule: each of them.
+    pub(super) holds: Vec<Held>,
+    /// What it is apart from its constants.
+    pub(super) shape: Option<Shape>,
+    /// Why PostgreSQL can't be asked what it expects of it before a reviewer has approved it.
+    pub(super) explainable: Result<(), NotExplained>,
 }
 
 /// The shapes of the relations with masked columns, by OID.
@@ -170,6 +187,7 @@ impl Ruling {
         let mut rule = None;
         let mut masked = Vec::new();
         let mut lookups = BTreeMap::<String, u32>::new();
+        let mut holds: Vec<Held> = Vec::new();
         let mut replacements = Vec::with_capacity(statements.len());
         let mut row_rules: Vec<RowRule> = Vec::new();
         for statement in &statements {
@@ -183,36 +201,65 @@ impl Ruling {
                 Verdict::Allow(allowed) => {
                     rule.get_or_insert(allowed.rule);
                     masked.extend(allowed.masked);
-                    for (column, values) in allowed.lookups {
-                        let count = lookups.entry(column).or_default();
-                        *count = count.saturating_add(values);
-                    }
-                    replacements.push(decision.replacements);
                 }
-                refused @ (Verdict::Hold(_) | Verdict::Deny(_)) => {
+                Verdict::Hold(_) => {}
+                Verdict::Deny(denied) => {
                     let unresolved = statements.iter().any(names_the_unknown);
-                    return Decided { verdict: refused, unresolved, ..Decided::refused(nothing()) };
+                    return Decided { unresolved, ..Decided::refused(denied) };
+                }
+            }
+            replacements.push(decision.replacements);
+            for (column, values) in decision.lookups {
+                let count = lookups.entry(column).or_default();
+                *count = count.saturating_add(values);
+            }
+            for held in decision.holds {
+                add_hold(&mut holds, held);
+            }
+        }
+        if statements.len() > 1 {
+            // The rows of one among several can't be counted: what is denied is denied, and
+            // what is held the reviewer looks at.
+            let written = |rule: &RowRule| rule.counts == Counted::Written;
+            let (alone, others): (Vec<_>, _) = row_rules.into_iter().partition(written);
+            row_rules = others;
+            for rule in &alone {
+                match allowance::not_alone(rule) {
+                    Verdict::Deny(denied) => return Decided::refused(denied),
+                    Verdict::Hold(held) => add_hold(&mut holds, held),
+                    Verdict::Allow(_) => {}
                 }
             }
         }
-        if statements.len() > 1
-            && let Some(rule) = row_rules.iter().find(|rule| rule.counts == Counted::Written)
-        {
-            return Decided { verdict: allowance::not_alone(rule), ..Decided::refused(nothing()) };
-        }
+        row_rules.sort_by_key(|rule| matches!(rule.verdict, Verdict::Hold(_)));
         let rewritten = match self.rewrite(text, &statements, &replacements) {
             Ok(rewritten) => rewritten,
             Err(denied) => return Decided::refused(denied),
         };
-        masked.sort();
-        masked.dedup();
-        let rule = rule.unwrap_or_else(|| builtin("empty"));
+        let looked_up = lookups.values().fold(0, |sum: u32, many| sum.saturating_add(*many));
+        let (verdict, unresolved) = match holds.first() {
+            Some(first) => (Verdict::Hold(first.clone()), statements.iter().any(names_the_unknown)),
+            None => {
+                masked.sort();
+                masked.dedup();
+                let rule = rule.unwrap_or_else(|| builtin("empty"));
+                let allowed = Allowed { rule, masked, lookups };
+                (Verdict::Allow(allowed), statements.iter().any(uses_the_unknown))
+            }
+        };
+        let by_rows = |rule: &RowRule| matches!(rule.verdict, Verdict::Hold(_));
+        let held = (!holds.is_empty() || row_rules.iter().any(by_rows)).then(|| {
+            let explainable = estimate::explainable(&statements);
+            Box::new(HeldText { holds, shape: sql::shape(text), explainable })
+        });
         Decided {
-            verdict: Verdict::Allow(Allowed { rule, masked, lookups }),
+            verdict,
             rewritten,
             touches_masked: statements.iter().any(|statement| self.touches_masked(statement)),
             forget: forgotten(&statements),
-            unresolved: statements.iter().any(uses_the_unknown),
+            held,
+            lookups: looked_up,
+            unresolved,
             row_rules,
             statements: u32::try_from(statements.len()).unwrap_or(u32::MAX),
             ends_transaction: statements.iter().all(ends_transaction),
@@ -302,6 +349,8 @@ impl Decided {
             rewritten: None,
             touches_masked: false,
             forget: Forget::Nothing,
+            held: None,
+            lookups: 0,
             unresolved: false,
             row_rules: Vec::new(),
             statements: 1,
@@ -321,16 +370,19 @@ impl Decided {
     }
 }
 
-fn nothing() -> Denied {
-    Denied { rule: builtin("nothing"), reason: String::new(), hint: String::new() }
-}
-
 /// The rule that refuses what isn't PostgreSQL's grammar.
 pub(super) const SYNTAX: &str = "syntax";
 
 /// One of pgate's own rules.
 pub(super) fn builtin(name: &str) -> RuleRef {
     RuleRef { rule: format!("builtin.{name}"), place: None }
+}
+
+/// One hold for each who must approve.
+fn add_hold(holds: &mut Vec<Held>, held: Held) {
+    if !holds.iter().any(|known| known.reviewers == held.reviewers) {
+        holds.push(held);
+    }
 }
 
 /// The prepared statements that a statement runs by SQL.

@@ -64,17 +64,7 @@ impl UploadError {
     /// Whether the same upload may work a little later.
     fn may_pass(&self) -> bool {
         match self {
-            UploadError::Server(error) => match error {
-                api::Error::Unreachable { .. }
-                | api::Error::ServerFailed(_)
-                | api::Error::Garbage { .. } => true,
-                api::Error::NotLoggedIn { .. }
-                | api::Error::NoToken { .. }
-                | api::Error::NotFound(_)
-                | api::Error::Refused(_)
-                | api::Error::Insecure { .. }
-                | api::Error::Sink(_) => false,
-            },
+            UploadError::Server(error) => error.may_pass(),
             UploadError::Log(_) | UploadError::WrongReceipt { .. } => false,
             UploadError::TooSlow => true,
         }

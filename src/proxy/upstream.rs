@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     admission::ConnectionPermit,
-    estimate::Bound,
+    estimate::{self, Bound},
     stream::Stream,
     tls::{self, Check, Tls},
 };
@@ -386,11 +386,12 @@ pub async fn query_text(upstream: &mut Upstream, sql: &str) -> Result<String, Up
 async fn ask(upstream: &mut Upstream, sql: &str) -> Result<String, UpstreamError> {
     let mut out = BytesMut::new();
     wire::query(sql, &mut out);
-    answer(upstream, &out).await
+    answer(upstream, &out, 1).await
 }
 
-/// The same of one statement in the extended protocol, with the values bound to it.
-pub(super) async fn query_text_bound(
+/// The same of one EXPLAIN in the extended protocol, with the values bound to it, in a
+/// transaction of its own that ends with it.
+pub(super) async fn explain(
     upstream: &mut Upstream,
     sql: &str,
     bound: Option<&Bound>,
@@ -400,14 +401,21 @@ pub(super) async fn query_text_bound(
         Some(bound) => (&bound.types[..], wire::parse_bind(&bound.bind)?.values),
         None => (&[0, 0][..], Vec::new()),
     };
+    wire::query(estimate::GUARD, &mut out);
     wire::parse("", sql, types, &mut out);
     wire::bind_values(&values, &mut out);
     wire::execute("", 0, &mut out);
     wire::sync(&mut out);
-    timeout(QUERY_PATIENCE, answer(upstream, &out)).await.unwrap_or(Err(UpstreamError::Slow))
+    wire::query("ROLLBACK", &mut out);
+    timeout(QUERY_PATIENCE, answer(upstream, &out, 3)).await.unwrap_or(Err(UpstreamError::Slow))
 }
 
-async fn answer(upstream: &mut Upstream, out: &[u8]) -> Result<String, UpstreamError> {
+/// Sends requests that so many ReadyForQuery end, of which one has an answer.
+async fn answer(
+    upstream: &mut Upstream,
+    out: &[u8],
+    mut ends: u32,
+) -> Result<String, UpstreamError> {
     upstream.stream.write_all(out).await?;
     upstream.stream.flush().await?;
     let mut answer = None;
@@ -421,7 +429,8 @@ async fn answer(upstream: &mut Upstream, out: &[u8]) -> Result<String, UpstreamE
                 let text = std::str::from_utf8(value).map_err(|_| WireError::NotUtf8("DataRow"))?;
                 answer = Some(text.to_owned());
             }
-            Some(b'E') => failed = Some(refused(&message)?),
+            Some(b'E') if failed.is_none() => failed = Some(refused(&message)?),
+            Some(b'Z') if ends > 1 => ends -= 1,
             Some(b'Z') => break,
             _ => {}
         }

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
 use super::{app::App, broker, problem::Refusal, store::EndState};
-use crate::grant::{GrantId, SessionId};
+use crate::{
+    api::HoldView,
+    grant::{GrantId, SessionId},
+};
 
 /// How often sessions past their end are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,9 +45,23 @@ pub(super) async fn end(
 ) -> Result<(), Refusal> {
     if app.store.end_session(session, state, reason, app.now()).await? {
         tracing::info!(%session, state = state.name(), reason, "session ended");
+        end_holds(app, session, reason).await?;
         app.changes.announce();
     }
     drop_role(app, session).await
+}
+
+/// Ends what still waits for a reviewer in a session that has ended. Whoever decides at
+/// the same moment is either first, or finds that the session has ended.
+async fn end_holds(app: &Arc<App>, session: &SessionId, reason: &str) -> Result<(), Refusal> {
+    let now = app.now();
+    for stored in app.store.waiting_in(session, now).await? {
+        if let Ok(hold) = stored.view.hold.clone().end(now, reason.to_owned()) {
+            let view = HoldView { hold, ..stored.view.clone() };
+            app.store.replace_hold(&stored, &view).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Drops the database role of a session that has ended. A failure is the reaper's

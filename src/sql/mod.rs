@@ -13,6 +13,7 @@ mod parse;
 mod prescan;
 mod pretty;
 mod quote;
+mod shape;
 mod splice;
 mod stack;
 mod walk;
@@ -31,6 +32,7 @@ pub use facts::{
 pub use parse::AnalysisError;
 pub use pretty::pretty;
 pub use quote::{quote_identifier, quote_literal};
+pub use shape::{Shape, shape};
 pub use splice::{SpliceError, Spliced, splice};
 pub use stack::on_large_stack;
 

@@ -40,8 +40,14 @@ fn the_demo_runs_through_by_itself_and_leaves_nothing() {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
-    for shown in ["pgate login", "***@", "ERROR:  pgate:", "pgate approve gr_", "pgate replay se_"]
-    {
+    for shown in [
+        "pgate login",
+        "***@",
+        "ERROR:  pgate:",
+        "pgate approve gr_",
+        "pgate approve ho_",
+        "pgate replay se_",
+    ] {
         assert!(text.contains(shown), "no {shown} in {text}");
     }
     assert_eq!(left_in(temporary.path()), Vec::<String>::new());

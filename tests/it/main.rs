@@ -13,6 +13,7 @@ mod end_to_end;
 mod fuzz;
 mod generated;
 mod harness;
+mod holds;
 mod installer;
 mod introspection;
 mod issuer;

@@ -19,10 +19,10 @@ use crate::{
         output::escaped,
     },
     grant::{SessionGrant, SigningKey, VerifyingKey},
-    journal::{End, EndReason, FORMAT_VERSION, Start},
+    journal::{End, EndReason, FORMAT_VERSION, HoldRecord, Start},
     policy::{Enforcement, Role},
     proxy::{
-        Admission, Drift, Ended, Ender, Engine, EngineConfig, OwnConnection, Running,
+        Admission, Drift, Ended, Ender, Engine, EngineConfig, OwnConnection, ReviewDesk, Running,
         UpstreamConfig,
         spool::{Destination, Spool, orphans},
         uploader::{self, Outcome, Uploader},
@@ -43,6 +43,7 @@ pub(super) struct Session {
     running: Running,
     spool: Arc<Spool>,
     uploader: Uploader,
+    desk: Arc<ReviewDesk>,
     tasks: Vec<JoinHandle<()>>,
     grant: SessionGrant,
     expires_at: Timestamp,
@@ -120,14 +121,18 @@ impl Session {
             Spool::create(&context.folders.spool(), &destination, start, key, Timestamp::now())
                 .map_err(local)?;
         let spool = Arc::new(spool);
+        let desk =
+            ReviewDesk::new(client.clone(), opened.session.clone(), opened.upload_token.clone());
+        let desk = Arc::new(desk);
         let begun = async {
             let upstream = UpstreamConfig::new(&opened.database)
                 .map_err(local)?
                 .with_search_path(&role.search_path);
             let own = OwnConnection::new(upstream.clone(), &opened.session);
             let drift = Drift::start(role.clone(), enforcement, own).await.map_err(local)?;
-            let admission =
-                Arc::new(Admission::new(role.clone(), expires_at, drift, spool.clone()));
+            let admission = Admission::new(role.clone(), expires_at, drift, spool.clone())
+                .with_reviewers(desk.clone());
+            let admission = Arc::new(admission);
             let running = Engine::start(EngineConfig {
                 session: opened.session.clone(),
                 admission: admission.clone(),
@@ -152,7 +157,7 @@ impl Session {
             }
         };
         let tasks = watchers(&running.ender(), admission, opened, client);
-        Ok(Self { running, spool, uploader, tasks, grant, expires_at })
+        Ok(Self { running, spool, uploader, desk, tasks, grant, expires_at })
     }
 
     /// How clients reach the proxy: by TCP, or by the Unix socket.
@@ -184,6 +189,11 @@ impl Session {
     /// The role's name.
     pub(super) fn role(&self) -> &str {
         &self.grant.role
+    }
+
+    /// What becomes of held statements from now on.
+    pub(super) fn news(&self) -> tokio::sync::broadcast::Receiver<HoldRecord> {
+        self.desk.news()
     }
 
     /// Completes when something other than its user has ended the session.

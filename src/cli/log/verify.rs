@@ -85,7 +85,14 @@ fn show(report: &Report, context: &Context) {
     }
     fields.push(("ended", ended(report)));
     let Report { lines, statements, denied, checkpoints, .. } = report;
-    fields.push(("holds", format!("{lines} lines, {statements} statements, {denied} denied")));
+    let reviewed = match (report.held, report.approved) {
+        (0, _) => String::new(),
+        (held, approved) => format!(", {held} held ({approved} approved)"),
+    };
+    fields.push((
+        "holds",
+        format!("{lines} lines, {statements} statements, {denied} denied{reviewed}"),
+    ));
     fields.push(("signed", format!("{checkpoints} checkpoints by the session's key")));
     let received = report.received.map_or("no receipt in this log".into(), |received| {
         format!("{} lines by the control plane, {}", received.lines, second(received.at))

@@ -75,7 +75,8 @@ struct Explanation {
     verdict: Verdict,
     /// Whether what is sent is another text.
     rewritten: bool,
-    /// The text that PostgreSQL gets; none where it gets nothing.
+    /// The text that PostgreSQL gets, of what is held after its approval; none where it
+    /// gets nothing.
     sent: Option<String>,
     statements: Vec<Explained>,
     enforced_by: Vec<Enforced>,
@@ -192,14 +193,18 @@ fn print(explanation: &Explanation, output: &Output) {
         }
     }
     output.fields(&fields);
+    let after = match &explanation.verdict {
+        Verdict::Hold(_) => ", only after its approval",
+        Verdict::Allow(_) | Verdict::Deny(_) => "",
+    };
     match &explanation.sent {
         Some(sent) if explanation.rewritten => {
-            output.line("sent to PostgreSQL:");
+            output.line(format!("sent to PostgreSQL{after}:"));
             for line in escaped_lines(sent) {
                 output.line(format!("  {line}"));
             }
         }
-        Some(_) => output.line("sent to PostgreSQL as it is"),
+        Some(_) => output.line(format!("sent to PostgreSQL as it is{after}")),
         None => output.line("nothing is sent to PostgreSQL"),
     }
     output.line("enforced by:");

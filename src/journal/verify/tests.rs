@@ -287,6 +287,26 @@ fn a_statement_after_the_grants_end_is_a_problem_unless_it_was_refused() {
 }
 
 #[test]
+fn a_held_statement_that_ran_without_an_approval_is_a_problem() {
+    use sample::{completion, held, hold, hold_events};
+    let event = |name: usize| hold_events().remove(name);
+    let (raised, approved, covered, denied) = (event(0), event(1), event(2), event(3));
+    let ran = |steps: Vec<crate::journal::HoldEvent>| {
+        let steps = steps.into_iter().map(|step| hold(3, step));
+        let records = [held(3, "DELETE FROM t")].into_iter().chain(steps);
+        let lines = written(records.chain([completion(3)]).collect());
+        wrongs(&lines).into_iter().map(|(_, wrong)| wrong).collect::<Vec<_>>()
+    };
+    let unapproved = vec![Wrong::RanUnapproved { statement: 3 }];
+    assert_eq!(ran(vec![raised.clone(), approved]), []);
+    assert_eq!(ran(vec![covered]), []);
+    assert_eq!(ran(vec![raised.clone(), denied]), unapproved);
+    assert_eq!(ran(vec![raised]), unapproved);
+    assert_eq!(ran(vec![]), unapproved);
+    assert_eq!(wrongs(&written(vec![held(3, "DELETE FROM t")])), []);
+}
+
+#[test]
 fn nothing_follows_the_end_and_nothing_starts_twice() {
     let log = written(vec![sample::end(), sample::statement(1, "SELECT 1")]);
     assert_eq!(wrongs(&log), [(Some(3), Wrong::AfterEnd)]);

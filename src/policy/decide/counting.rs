@@ -62,10 +62,7 @@ impl Judge<'_> {
                     return Err(denied);
                 }
                 // What can't be counted, the reviewer looks at.
-                (false, false) => {
-                    let held = self.held_by(rule, occasion.action, shown);
-                    self.held.get_or_insert(held);
-                }
+                (false, false) => self.hold(rule, occasion.action, shown),
                 (true, true) => {
                     let verdict = Verdict::Deny(self.denied_by(rule, occasion.action, shown));
                     self.row_rules.push(RowRule { most, counts, verdict });

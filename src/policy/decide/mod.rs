@@ -31,8 +31,13 @@ pub struct Decision {
     /// The verdict.
     pub verdict: Verdict,
     /// What stands for the scans of relations with masked or hidden columns, where
-    /// the statement is allowed: all of them must be spliced in.
+    /// the statement is allowed or held: all of them must be spliced in.
     pub replacements: Vec<ScanReplacement>,
+    /// How many values it looks up, by masked column.
+    pub lookups: BTreeMap<String, u32>,
+    /// Where it is held: one for each group or person whose approval it takes, the
+    /// verdict's own first.
+    pub holds: Vec<Held>,
     /// The rules that hang on how many rows it hits, those that deny first. They are
     /// to be asked before it runs, and kept while it does.
     pub row_rules: Vec<RowRule>,
@@ -54,24 +59,27 @@ pub fn decide(
         catalog,
         now,
         allowed: None,
-        held: None,
+        holds: Vec::new(),
         row_rules: Vec::new(),
     };
-    let refused = |verdict| Decision { verdict, replacements: Vec::new(), row_rules: Vec::new() };
     let Masked { columns: masked, lookups, replacements } = match judge.judge() {
         Ok(judged) => judged,
-        Err(denied) => return refused(Verdict::Deny(denied)),
-    };
-    match judge.held {
-        Some(held) => refused(Verdict::Hold(held)),
-        None => {
-            let rule = judge.allowed.unwrap_or_else(|| builtin("no-relation"));
-            let verdict = Verdict::Allow(Allowed { rule, masked, lookups });
-            let mut row_rules = judge.row_rules;
-            row_rules.sort_by_key(|rule| matches!(rule.verdict, Verdict::Hold(_)));
-            Decision { verdict, replacements, row_rules }
+        Err(denied) => {
+            let verdict = Verdict::Deny(denied);
+            let (replacements, lookups, holds, row_rules) = Default::default();
+            return Decision { verdict, replacements, lookups, holds, row_rules };
         }
-    }
+    };
+    let Judge { allowed, holds, mut row_rules, .. } = judge;
+    row_rules.sort_by_key(|rule| matches!(rule.verdict, Verdict::Hold(_)));
+    let verdict = match holds.first() {
+        Some(held) => Verdict::Hold(held.clone()),
+        None => {
+            let rule = allowed.unwrap_or_else(|| builtin("no-relation"));
+            Verdict::Allow(Allowed { rule, masked, lookups: lookups.clone() })
+        }
+    };
+    Decision { verdict, replacements, lookups, holds, row_rules }
 }
 
 /// One statement before its policy.
@@ -83,8 +91,8 @@ struct Judge<'a> {
     now: Timestamp,
     /// The first rule that was needed.
     allowed: Option<RuleRef>,
-    /// The first rule that holds it.
-    held: Option<Held>,
+    /// The rules that hold it, one for each who must approve.
+    holds: Vec<Held>,
     row_rules: Vec<RowRule>,
 }
 
@@ -133,7 +141,21 @@ impl Judge<'_> {
             self.named_type(named)?;
         }
         self.columns()?;
+        self.approved_once()?;
         self.replacements()
+    }
+
+    /// An approval is for a run. PREPARE by SQL names a statement that EXECUTE then
+    /// runs as often as it likes, with values that no reviewer has seen.
+    fn approved_once(&self) -> Result<(), Denied> {
+        match (self.statement.facts.kind, self.holds.first()) {
+            (StatementKind::Prepare, Some(held)) => Err(Denied {
+                rule: held.rule.clone(),
+                reason: format!("{}, which PREPARE would outlive", held.reason),
+                hint: "Send the statement itself; it then waits for the approval.".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Every kind has an arm: a new one must say what it is before it compiles.
@@ -340,13 +362,14 @@ impl Judge<'_> {
     }
 
     fn hold(&mut self, rule: &super::Rule, action: Action, shown: &str) {
-        let held = self.held_by(rule, action, shown);
-        self.held.get_or_insert(held);
+        if !self.holds.iter().any(|held| held.reviewers == rule.reviewers) {
+            self.holds.push(self.held_by(rule, action, shown));
+        }
     }
 
     /// What a session creates must outlive its own database role.
     fn needs_owner(&self) -> Result<(), Denied> {
-        if self.role.owner.is_some() || self.held.is_some() {
+        if self.role.owner.is_some() {
             return Ok(());
         }
         Err(Denied {

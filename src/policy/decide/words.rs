@@ -43,8 +43,7 @@ impl Judge<'_> {
         Held {
             rule: rule.source.clone(),
             reason: format!(
-                "{} on {shown}{} needs the approval of {who}{}, and this version of \
-                 pgate can't hold a statement for it yet",
+                "{} on {shown}{} needs the approval of {who}{}",
                 word(action),
                 condition(rule),
                 said(rule, " (", ")")

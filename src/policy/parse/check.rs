@@ -137,6 +137,22 @@ fn ownership(role: &Read<'_, Role>) {
             ),
         );
     }
+    let holds_ddl = value
+        .hold
+        .iter()
+        .any(|rule| rule.actions.iter().flatten().any(|action| action.is_definition()));
+    if holds_ddl && !names_ddl && value.owner.is_none() {
+        section.warn(
+            format!(
+                "role \"{}\" holds ddl, but names no owner: it is refused, not held",
+                value.name
+            ),
+            Some(
+                "add owner = \"…\", the database role that created objects shall belong to"
+                    .to_owned(),
+            ),
+        );
+    }
     if value.owner.is_some() && !(value.mask.is_empty() && value.hide.is_empty()) {
         at_key(
             section,

@@ -36,6 +36,8 @@ const KEYS: [&str; 19] = [
 
 /// The lifetime of a grant where the policy says nothing.
 const TTL_SECONDS: u64 = 3_600;
+/// The longest wait of a held statement.
+const LONGEST_HOLD_SECONDS: u64 = 24 * 3_600;
 
 const ACTIONS: [(&str, Option<Action>); 18] = [
     ("select", Some(Action::Select)),
@@ -161,9 +163,18 @@ fn rule(entry: &Entry<'_>, kind: RuleKind) -> Option<Rule> {
     let section = entry.section("{ actions = [\"select\"], on = [\"shop.*\"] }")?;
     let known: &[&str] = match kind {
         RuleKind::Allow => &["actions", "on", "columns", "between", "days", "zone", "reason"],
-        RuleKind::Hold => {
-            &["actions", "on", "columns", "when", "between", "days", "zone", "reviewers", "reason"]
-        }
+        RuleKind::Hold => &[
+            "actions",
+            "on",
+            "columns",
+            "when",
+            "between",
+            "days",
+            "zone",
+            "reviewers",
+            "timeout",
+            "reason",
+        ],
         RuleKind::Deny => {
             &["actions", "on", "columns", "when", "between", "days", "zone", "reason"]
         }
@@ -184,6 +195,10 @@ fn rule(entry: &Entry<'_>, kind: RuleKind) -> Option<Rule> {
         RuleKind::Hold => section
             .require("reviewers", "for example reviewers = \"group:dba\"")
             .and_then(|entry| reviewers(&entry)),
+        RuleKind::Allow | RuleKind::Deny => None,
+    };
+    let timeout_seconds = match kind {
+        RuleKind::Hold => section.get("timeout").and_then(|entry| hold_timeout(&entry)),
         RuleKind::Allow | RuleKind::Deny => None,
     };
     let named = actions.as_ref().map(|actions| actions.as_deref());
@@ -207,8 +222,20 @@ fn rule(entry: &Entry<'_>, kind: RuleKind) -> Option<Rule> {
         when,
         window,
         reviewers,
+        timeout_seconds,
         reason: reason.map(str::to_owned),
     })
+}
+
+/// A wait keeps a transaction open: it is at most a day.
+fn hold_timeout(entry: &Entry<'_>) -> Option<u64> {
+    let seconds = entry.duration_seconds()?;
+    if seconds > LONGEST_HOLD_SECONDS {
+        let hint = "at most 24h: the statement's transaction stays open while it waits";
+        entry.problem(format!("`{}` is too long", entry.path), Some(hint.to_owned()));
+        return None;
+    }
+    Some(seconds)
 }
 
 /// `Some(None)` is `*`.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     journal::{Parameter, Protocol},
     proxy::{
-        admission::{Admitted, Permit, Refusal, StatementRequest},
+        admission::{Admitted, Permit, Refusal, Review, StatementRequest},
         estimate::Bound,
     },
     wire::{self, BoundValue, Target, WireError},
@@ -69,20 +69,23 @@ impl Session {
 
     /// Takes admission's answer to [`Effect::Decide`].
     pub fn decided(&mut self, id: u64, admitted: Admitted, now: Duration) {
-        if self.phase != Phase::Open
-            || !matches!(self.waiting, Waiting::Decision { id: asked, .. } if asked == id)
-        {
+        let asked = match &self.waiting {
+            Waiting::Decision { id, .. } | Waiting::Review { id, .. } => Some(*id),
+            Waiting::Nothing | Waiting::Settlement(_) | Waiting::Count(_) => None,
+        };
+        if self.phase != Phase::Open || asked != Some(id) {
             return;
         }
-        let Waiting::Decision { held, .. } = std::mem::replace(&mut self.waiting, Waiting::Nothing)
-        else {
-            return;
+        let held = match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Decision { held, .. } | Waiting::Review { held, .. } => held,
+            Waiting::Nothing | Waiting::Settlement(_) | Waiting::Count(_) => return,
         };
         if let Admitted::Forward(permit) = &admitted {
             self.masked_columns = Arc::clone(permit.masked_columns());
         }
         let admitted = self.not_around_the_decision(admitted);
         match (held, admitted) {
+            (held, Admitted::Hold(review)) => return self.review(id, held, review, now),
             // An error has come meanwhile: the server would skip the message.
             (_, Admitted::Forward(permit)) if self.pending.is_skipping() => {
                 self.complete(Run::new(Arc::new(permit), None, now), now);
@@ -112,25 +115,51 @@ impl Session {
                 substitute::parse(&name, &mut self.to_server);
                 self.refused(refusal, Place::Extended, name.is_empty());
             }
-            (Held::Execute { message, portal }, Admitted::Forward(permit)) => {
+            (Held::Execute { message, name, portal }, Admitted::Forward(permit)) => {
+                self.release();
                 self.to_server.extend_from_slice(&message);
                 let counted = permit.allowance().written.is_some();
-                let executes = self.portals.meaning(&portal, self.client.part);
-                let mut run = Run::new(Arc::new(permit), Some(portal), now);
-                if let Meaning::Known(portal) = executes {
-                    run = run.of_portal(portal);
+                let permit = Arc::new(permit);
+                if permit.approval().is_some() {
+                    portal.approved.get_or_init(|| Arc::clone(&permit));
                 }
+                let run = Run::new(permit, Some(name), now).of_portal(portal);
                 self.pending.push(Expected::Execute(run));
                 if counted {
                     self.await_count();
                 }
             }
-            (Held::Execute { .. }, Admitted::Refuse(refusal)) => {
+            (Held::Execute { .. }, Admitted::Refuse(refusal)) => self.refuse_execute(refusal),
+        }
+        self.digest_client(now);
+    }
+
+    /// Begins the wait for a reviewer, where there is still something to wait for.
+    fn review(&mut self, id: u64, held: Held, review: Box<Review>, now: Duration) {
+        if self.pending.is_skipping() {
+            return self.digest_client(now);
+        }
+        if self.pending.in_flight() {
+            // What went before may sit in the server's buffer until it is asked for it.
+            wire::flush(&mut self.to_server);
+        }
+        self.waiting = Waiting::Review { id, held };
+        self.effects.push_back(Effect::Review { id, review });
+    }
+
+    /// What led up to a refused Execute goes with it.
+    fn refuse_execute(&mut self, refusal: Refusal) {
+        let deferred = self.discard();
+        match deferred.parse() {
+            Some(name) => {
+                substitute::parse(name, &mut self.to_server);
+                self.refused(refusal, Place::Extended, name.is_empty());
+            }
+            None => {
                 substitute::execute(&self.config.substitute, &mut self.to_server);
                 self.refused(refusal, Place::Extended, false);
             }
         }
-        self.digest_client(now);
     }
 
     fn refused(&mut self, refusal: Refusal, place: Place, unnamed_parse: bool) {
@@ -141,46 +170,47 @@ impl Session {
     fn refuse_function(&mut self, answer: Admitted) {
         let refusal = match answer {
             Admitted::Refuse(refusal) => refusal,
-            Admitted::Forward(permit) => Refusal {
-                statement: permit.statement(),
-                ..substitute::own(
-                    "42501",
-                    "pgate doesn't carry function calls by OID".to_owned(),
-                    "Call the function in a SELECT.",
-                )
-            },
+            Admitted::Hold(_) | Admitted::Forward(_) => substitute::own(
+                "42501",
+                "pgate doesn't carry function calls by OID".to_owned(),
+                "Call the function in a SELECT.",
+            ),
         };
         substitute::query(&mut self.to_server);
         self.refused(refusal, Place::Simple, false);
     }
 
     fn forward_parse(&mut self, message: &Bytes, name: Arc<str>, sql: Arc<str>, permit: Permit) {
+        let mut out = BytesMut::new();
         match permit.rewritten() {
             Some(rewritten) => match wire::parse_parse(message) {
-                Ok(parse) => {
-                    wire::parse(parse.name, &rewritten.text, parse.types, &mut self.to_server);
-                }
+                Ok(parse) => wire::parse(parse.name, &rewritten.text, parse.types, &mut out),
                 Err(error) => return self.violation(&error.to_string()),
             },
-            None => self.to_server.extend_from_slice(message),
+            None => out.extend_from_slice(message),
         }
         let types = match wire::parse_parse(message) {
             Ok(parse) => message.slice_ref(parse.types),
             Err(error) => return self.violation(&error.to_string()),
         };
-        let looks = permit.detection().is_some();
+        let (waits, looks) = (permit.may_wait(), permit.detection().is_some());
         let columns = OnceLock::new();
         let prepared = Arc::new(Prepared { sql, types, permit: Arc::new(permit), columns });
         let part = self.client.part;
         self.statements.request(Arc::clone(&name), part, Some(Arc::clone(&prepared)));
+        let described = Arc::clone(&prepared);
+        let mut expected = vec![Expected::Parse { name: Arc::clone(&name), prepared }];
         if self.config.masks || looks {
             // Clients may skip Describe, and the tripwire must see every result's columns.
-            let described = Arc::clone(&prepared);
-            self.pending.push(Expected::Parse { name: Arc::clone(&name), prepared });
-            wire::describe_statement(&name, &mut self.to_server);
-            self.pending.push(Expected::OwnDescribe(Describe::Parameters, described));
-        } else {
-            self.pending.push(Expected::Parse { name, prepared });
+            wire::describe_statement(&name, &mut out);
+            expected.push(Expected::OwnDescribe(Describe::Parameters, described));
+        }
+        if waits {
+            return self.defer_parse(name, &out, expected);
+        }
+        self.to_server.extend_from_slice(&out);
+        for expected in expected {
+            self.pending.push(expected);
         }
     }
 
@@ -214,6 +244,7 @@ impl Session {
                 }
             }
             if header.tag == b'd' {
+                self.release();
                 // The server ignores data of a COPY that isn't on, or has failed.
                 self.client.streaming = Some((header.length, !self.pending.is_skipping()));
                 self.pending.copy_data();
@@ -244,6 +275,9 @@ impl Session {
     fn try_client_message(&mut self, message: Bytes, _now: Duration) -> Result<(), WireError> {
         let tag = message.first().copied().unwrap_or_default();
         let skipped = self.pending.is_skipping() && !matches!(tag, b'S' | b'X');
+        if !matches!(tag, b'B' | b'D' | b'E') {
+            self.release();
+        }
         match tag {
             b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'H' | b'F' | b'c' | b'f' if skipped => {}
             b'Q' => {
@@ -262,8 +296,14 @@ impl Session {
             b'D' => {
                 let stage = match wire::parse_target(&message)? {
                     Target::Statement(_) => Describe::Parameters,
-                    Target::Portal(_) => Describe::Row,
+                    Target::Portal(name) => {
+                        if self.defer_describe(name, &message, Expected::Describe(Describe::Row)) {
+                            return Ok(());
+                        }
+                        Describe::Row
+                    }
                 };
+                self.release();
                 self.forward(&message, Expected::Describe(stage));
             }
             b'C' => {
@@ -344,18 +384,27 @@ impl Session {
                     "pgate binds statements that came in a Parse message; run those of an SQL \
                      PREPARE with EXECUTE.",
                 );
+                self.release();
                 substitute::bind(&self.config.substitute, &mut self.to_server);
                 self.refused(refusal, Place::Extended, false);
             }
             Meaning::Known(prepared) => {
                 let parameters = bind.values.iter().map(logged).collect();
+                let waits = prepared.permit.may_wait();
                 let bind_message = prepared.permit.decided_when_run().then(|| message.clone());
                 let name: Arc<str> = bind.portal.into();
                 let binary = bind.binary_results;
-                let portal = Arc::new(Portal { prepared, parameters, bind: bind_message, binary });
+                let (bind, approved) = (bind_message, OnceLock::new());
+                let portal = Arc::new(Portal { prepared, parameters, bind, binary, approved });
                 self.check_names();
                 self.portals.request(Arc::clone(&name), part, Some(Arc::clone(&portal)));
-                self.forward(&message, Expected::Bind { name, portal });
+                let expected = Expected::Bind { name: Arc::clone(&name), portal };
+                if waits {
+                    self.defer_bind(name, &message, expected);
+                } else {
+                    self.release();
+                    self.forward(&message, expected);
+                }
             }
         }
         Ok(())
@@ -363,6 +412,9 @@ impl Session {
 
     fn execute(&mut self, message: Bytes) -> Result<(), WireError> {
         let execute = wire::parse_execute(&message)?;
+        if !self.deferred.leads_to(execute.portal) {
+            self.release();
+        }
         match self.portals.meaning(execute.portal, self.client.part) {
             Meaning::Unsettled => self.waiting = Waiting::Settlement(message),
             Meaning::Unknown => {
@@ -378,7 +430,7 @@ impl Session {
             Meaning::Known(portal) => {
                 let sql = Arc::clone(&portal.prepared.sql);
                 let name = execute.portal.into();
-                let held = Held::Execute { message, portal: name };
+                let held = Held::Execute { message, name, portal: Arc::clone(&portal) };
                 self.ask(Protocol::Execute, sql, Some(&portal), held);
             }
         }
@@ -395,6 +447,7 @@ impl Session {
             sql,
             parameters: portal.map_or_else(|| Arc::from([]), |p| Arc::clone(&p.parameters)),
             earlier: portal.map(|portal| Arc::clone(&portal.prepared.permit)),
+            begun: portal.and_then(|portal| portal.approved.get().cloned()),
             bound: portal.and_then(|portal| {
                 let (types, bind) = (portal.prepared.types.clone(), portal.bind.clone()?);
                 Some(Bound { types, bind })

@@ -78,8 +78,8 @@ impl Session {
         }
         let refusal = substitute::own(
             "42501",
-            "pgate: a rule on rows or hours is about the prepared statement, which can't be \
-             checked when SQL runs it"
+            "pgate: a rule on rows or hours, or one that holds, is about the prepared statement, \
+             which can't be checked when SQL runs it"
                 .to_owned(),
             "Run it by the protocol's Bind and Execute, as drivers do.",
         );

@@ -6,12 +6,17 @@
 //! waits for a verdict. It refuses I/O, clocks and randomness (they come in as
 //! parameters), and it never forwards a byte of a statement before its verdict.
 //!
+//! A held statement waits in its place: what the client sends behind it isn't looked
+//! at, and nothing of it has gone to the server (`deferred` says where it waits, and
+//! why there). The shell asks the reviewers and brings their answer.
+//!
 //! A refused statement is replaced in its place in the stream by one that
 //! PostgreSQL is sure to reject, and the server's error is rewritten into ours: so
 //! transaction state, skip-until-Sync and ReadyForQuery stay the server's truth.
 
 mod client_side;
 mod counting;
+mod deferred;
 mod detection;
 mod hygiene;
 mod names;
@@ -32,16 +37,17 @@ use bytes::{Bytes, BytesMut};
 
 use self::{
     client_side::ClientSide,
+    deferred::Deferred,
     names::{Names, Portal, Prepared},
-    pending::Pending,
+    pending::{Expected, Pending},
     returned::Parts,
     server_side::ServerSide,
 };
-use super::admission::StatementRequest;
+use super::admission::{Review, StatementRequest};
 use crate::{
     journal::{EndReason, Record},
     sql::{AttributeNumber, Oid},
-    wire::ErrorFields,
+    wire::{self, ErrorFields},
 };
 
 /// What the machine must know of its connection.
@@ -64,6 +70,19 @@ pub enum Effect {
         id: u64,
         /// What to ask.
         request: StatementRequest,
+    },
+    /// Ask the reviewers of a held statement, and give admission's answer to
+    /// [`Session::decided`] with this id.
+    Review {
+        /// The decision.
+        id: u64,
+        /// What to ask.
+        review: Box<Review>,
+    },
+    /// The review that is going on is wanted no longer; its answer is still awaited.
+    Withdraw {
+        /// Why, in words.
+        reason: String,
     },
     /// Write this to the session log.
     Record(Record),
@@ -109,6 +128,8 @@ enum Waiting {
     Nothing,
     /// A verdict.
     Decision { id: u64, held: Held },
+    /// A reviewer's word on a held statement.
+    Review { id: u64, held: Held },
     /// The end of an earlier part of the pipeline, whose outcome says what a name means.
     Settlement(Bytes),
     /// The count of the rows that a statement writes.
@@ -129,7 +150,7 @@ enum Sent {
 enum Held {
     Query(Bytes),
     Parse { message: Bytes, name: Arc<str>, sql: Arc<str> },
-    Execute { message: Bytes, portal: Arc<str> },
+    Execute { message: Bytes, name: Arc<str>, portal: Arc<Portal> },
     Function,
 }
 
@@ -144,13 +165,15 @@ pub struct Session {
     client: ClientSide,
     server: ServerSide,
     pending: Pending,
+    /// What leads up to a held Execute, and hasn't gone out.
+    deferred: Deferred,
     statements: Names<Prepared>,
     portals: Names<Portal>,
     /// What portals and cursors have returned by earlier parts.
     parts: Parts,
     /// As the latest permit has them.
     masked_columns: Arc<HashSet<(Oid, AttributeNumber)>>,
-    notice: Option<ErrorFields>,
+    notices: VecDeque<ErrorFields>,
     to_client: BytesMut,
     to_server: BytesMut,
     effects: VecDeque<Effect>,
@@ -168,11 +191,12 @@ impl Session {
             client: ClientSide::default(),
             server: ServerSide::default(),
             pending: Pending::default(),
+            deferred: Deferred::default(),
             statements: Names::default(),
             portals: Names::default(),
             parts: Parts::default(),
             masked_columns: Arc::default(),
-            notice: None,
+            notices: VecDeque::new(),
             to_client: BytesMut::new(),
             to_server: BytesMut::new(),
             effects: VecDeque::new(),
@@ -245,18 +269,50 @@ impl Session {
         self.effects.push_back(Effect::CancelStatement);
     }
 
-    /// Tells the client something, as soon as the stream is between two messages.
-    pub fn notice(&mut self, message: &str) {
-        self.notice = Some(ErrorFields::new("NOTICE", "00000", message));
-        self.flush_notice();
+    /// The client wants what it waits for to be cancelled: a held statement is
+    /// withdrawn. What runs upstream is the shell's to cancel.
+    pub fn cancel_requested(&mut self) {
+        self.withdraw("the client cancelled it");
     }
 
-    fn flush_notice(&mut self) {
-        if self.phase == Phase::Open
-            && self.server.is_between_messages()
-            && let Some(notice) = self.notice.take()
-        {
-            notice.notice_response(&mut self.to_client);
+    /// Whether a statement waits for a reviewer.
+    pub fn is_reviewing(&self) -> bool {
+        matches!(self.waiting, Waiting::Review { .. })
+    }
+
+    /// Called from time to time while a statement waits for a reviewer: the server, idle
+    /// in the client's transaction, must not take it for forgotten. A Sync between two
+    /// statements does nothing but be answered, and its answer starts the server's idle
+    /// timeouts anew.
+    pub fn keep_alive(&mut self) {
+        if self.phase == Phase::Open && self.is_reviewing() && self.pending.is_at_rest() {
+            wire::sync(&mut self.to_server);
+            self.pending.push(Expected::OwnSync);
+        }
+    }
+
+    fn withdraw(&mut self, reason: &str) {
+        if self.is_reviewing() {
+            self.effects.push_back(Effect::Withdraw { reason: reason.to_owned() });
+        }
+    }
+
+    /// Tells the client something, as soon as the stream is between two messages.
+    pub fn notice(&mut self, message: &str) {
+        self.tell(ErrorFields::new("NOTICE", "00000", message));
+    }
+
+    /// The same with a detail and a hint.
+    pub fn tell(&mut self, notice: ErrorFields) {
+        self.notices.push_back(notice);
+        self.flush_notices();
+    }
+
+    fn flush_notices(&mut self) {
+        if self.phase == Phase::Open && self.server.is_between_messages() {
+            for notice in self.notices.drain(..) {
+                notice.notice_response(&mut self.to_client);
+            }
         }
     }
 
@@ -283,6 +339,7 @@ impl Session {
     }
 
     fn close_quietly(&mut self, reason: String) {
+        self.withdraw(&reason);
         self.phase = Phase::Closed;
         self.waiting = Waiting::Nothing;
         self.effects.push_back(Effect::Close { reason });
@@ -307,7 +364,7 @@ impl Session {
 
     /// The time is a duration since the connection's start.
     fn after_server(&mut self, now: Duration) {
-        self.flush_notice();
+        self.flush_notices();
         if let Waiting::Settlement(_) = self.waiting
             && let Waiting::Settlement(message) =
                 std::mem::replace(&mut self.waiting, Waiting::Nothing)

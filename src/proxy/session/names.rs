@@ -35,6 +35,9 @@ pub(super) struct Portal {
     pub(super) prepared: Arc<Prepared>,
     /// With which values.
     pub(super) parameters: Arc<[Parameter]>,
+    /// What its first Execute was permitted, where a reviewer had to agree: the ones
+    /// that fetch the rest of its rows belong to the same run.
+    pub(super) approved: OnceLock<Arc<Permit>>,
     /// Its Bind, where its rows may have to be foreseen.
     pub(super) bind: Option<Bytes>,
     /// Which of its columns come in binary: see [`wire::Bind`](crate::wire::Bind).

@@ -151,6 +151,8 @@ pub(super) enum Expected {
     Sync {
         part: u64,
     },
+    /// The machine's own, while a held statement waits: the client sees no answer.
+    OwnSync,
     /// CopyDone or CopyFail: no answer of its own.
     CopyEnd,
     Refused {
@@ -161,6 +163,28 @@ pub(super) enum Expected {
 }
 
 impl Expected {
+    /// Whether it belongs to a part of the pipeline that only a Sync ends.
+    fn is_extended(&self) -> bool {
+        match self {
+            Self::Parse { .. }
+            | Self::Bind { .. }
+            | Self::Describe(_)
+            | Self::OwnDescribe(..)
+            | Self::OwnParse(_)
+            | Self::OwnBind(_)
+            | Self::QueryDescribe
+            | Self::CloseStatement(_)
+            | Self::ClosePortal(_)
+            | Self::Execute(_)
+            | Self::Refused { place: Place::Extended, .. } => true,
+            Self::Query(_)
+            | Self::Sync { .. }
+            | Self::OwnSync
+            | Self::CopyEnd
+            | Self::Refused { place: Place::Simple, .. } => false,
+        }
+    }
+
     fn run_mut(&mut self) -> Option<&mut Run> {
         match self {
             Self::Execute(run) | Self::Query(run) => Some(run),
@@ -176,9 +200,22 @@ pub(super) struct Pending {
     /// An error has come, and the server skips what comes before the next Sync.
     skipping: bool,
     over_limit: bool,
+    /// Something of the extended protocol has gone out since the last Sync.
+    amid_part: bool,
 }
 
 impl Pending {
+    /// Whether the server waits for its next statement, between two parts.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.queue.is_empty() && !self.amid_part && !self.skipping
+    }
+
+    /// Whether an error that answers to nothing makes the server skip to the next Sync:
+    /// its statement_timeout runs while it waits for the rest of a part, say.
+    pub(super) fn is_amid_part(&self) -> bool {
+        self.amid_part
+    }
+
     /// Whether the server is known to skip everything before the next Sync.
     pub(super) fn is_skipping(&self) -> bool {
         self.skipping
@@ -191,7 +228,9 @@ impl Pending {
 
     /// Whether anything is being run.
     pub(super) fn in_flight(&self) -> bool {
-        self.queue.iter().any(|expected| !matches!(expected, Expected::CopyEnd))
+        let answers =
+            |expected: &Expected| !matches!(expected, Expected::CopyEnd | Expected::OwnSync);
+        self.queue.iter().any(answers)
     }
 
     /// The first that the server has to answer. Ends of a COPY that isn't on have
@@ -219,6 +258,7 @@ impl Pending {
 
     /// Queues what a request waits for.
     pub(super) fn push(&mut self, expected: Expected) {
+        self.amid_part |= expected.is_extended();
         if let Some(front) = self.front()
             && let Some(run) = front.run_mut()
             && let Copy::In { .. } = run.copy
@@ -237,6 +277,7 @@ impl Pending {
     /// can tell whether the server will heed it.
     pub(super) fn push_sync(&mut self, part: u64) -> Result<Sync, ()> {
         self.skipping = false;
+        self.amid_part = false;
         match self.run().map(|run| run.copy) {
             // The server ignores it during COPY.
             Some(Copy::In { data: false }) => return Ok(Sync::Ignored),

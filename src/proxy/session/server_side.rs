@@ -432,8 +432,12 @@ impl Session {
                 self.statements.drop_name("");
                 self.pending.fail_queued(&sqlstate);
             }
-            Some(Expected::Sync { .. }) | None => {
+            Some(Expected::Sync { .. } | Expected::OwnSync) => {
                 skips = false;
+                hygiene::clean_error(&mut fields, sight);
+            }
+            None => {
+                skips = self.pending.is_amid_part();
                 hygiene::clean_error(&mut fields, sight);
             }
             Some(_) => hygiene::clean_error(&mut fields, sight),
@@ -455,6 +459,8 @@ impl Session {
         for run in self.pending.skip_to_sync() {
             self.complete(run, now);
         }
+        // What waits for a reviewer would be skipped, too.
+        self.withdraw("an error before it in the pipeline keeps it from running");
     }
 
     /// A portal completed before the cancellation of its many rows reached the server.
@@ -479,7 +485,7 @@ impl Session {
     fn ready(&mut self, message: &[u8], now: Duration) -> Result<(), WireError> {
         let status = wire::parse_transaction_status(message)?;
         match self.pending.front() {
-            Some(Expected::Sync { .. } | Expected::Query(_)) => {}
+            Some(Expected::Sync { .. } | Expected::Query(_) | Expected::OwnSync) => {}
             Some(Expected::Refused { place: Place::Simple, .. }) => {}
             _ => return Err(WireError::OutOfPlace(b'Z')),
         }
@@ -489,6 +495,7 @@ impl Session {
                 self.portals.finish(part);
             }
             Some(Expected::Query(run)) => self.complete(run, now),
+            Some(Expected::OwnSync) => return Ok(()),
             _ => {}
         }
         if status == TransactionStatus::Idle {

@@ -6,13 +6,17 @@ use bytes::{BufMut as _, BytesMut};
 use proptest::prelude::*;
 
 mod detection;
+mod holds;
 
 use super::{Effect, Session, SessionConfig};
 use crate::{
     journal::{Completion, EndReason, Parameter, Protocol, Record},
     mask::Detection,
     policy::Detector,
-    proxy::admission::{Admitted, Permit, Refusal, Rewritten, StatementRequest},
+    proxy::{
+        admission::{Admitted, Permit, Refusal, Review, Rewritten, StatementRequest},
+        ruling::Decided,
+    },
     wire::{self, ErrorFields, field},
 };
 
@@ -116,6 +120,16 @@ fn judge(request: &StatementRequest, statement: u64) -> Admitted {
             hint: "Ask for the role writer.".into(),
         });
     }
+    if sql.contains("HELD") && request.begun.is_none() {
+        let permit = Permit::for_test(statement, None, false, None, &[]);
+        return match request.protocol {
+            Protocol::Parse => Admitted::Forward(permit.held_for_test(None)),
+            _ => {
+                let decided = Decided::unanalysed(String::new());
+                Admitted::Hold(Box::new(Review::for_test(request.clone(), decided)))
+            }
+        };
+    }
     let rewritten = sql.contains("customers").then(|| Rewritten {
         text: sql.replace("customers", "(SELECT masked) customers").into(),
         original_position: Arc::new(|position| position - 16),
@@ -138,6 +152,9 @@ struct Rig {
     records: Vec<Record>,
     asked: Vec<StatementRequest>,
     cancels: usize,
+    /// The reviews that were asked for, and why they were withdrawn.
+    reviews: Vec<u64>,
+    withdrawn: Vec<String>,
     closed: Option<String>,
     ended: Option<EndReason>,
     decides: bool,
@@ -153,6 +170,8 @@ impl Rig {
             records: Vec::new(),
             asked: Vec::new(),
             cancels: 0,
+            reviews: Vec::new(),
+            withdrawn: Vec::new(),
             closed: None,
             ended: None,
             decides: true,
@@ -174,6 +193,8 @@ impl Rig {
                     self.cancels += 1;
                     self.session.cancelled(NOW);
                 }
+                Effect::Review { id, .. } => self.reviews.push(id),
+                Effect::Withdraw { reason } => self.withdrawn.push(reason),
                 Effect::Close { reason } => self.closed = Some(reason),
                 Effect::EndSession { reason, .. } => self.ended = Some(reason),
             }

@@ -10,9 +10,9 @@ use axum::{
 };
 use jiff::Timestamp;
 
-use super::{Body, Caller, Handled, Query, Route, Wait};
+use super::{Body, Caller, Handled, Query, Route, Wait, holds};
 use crate::{
-    api::{Comment, GrantList, GrantRequest},
+    api::{Comment, GrantList, GrantRequest, Inbox},
     grant::{Decision, Grant, GrantId, Identity, State as GrantState, TransitionError},
     policy::{AccessApproval, Policy},
     server::{
@@ -127,7 +127,7 @@ async fn list(State(app): State<Arc<App>>, Caller(identity): Caller) -> Handled<
     Ok(Json(GrantList { grants }))
 }
 
-async fn inbox(State(app): State<Arc<App>>, Caller(identity): Caller) -> Handled<GrantList> {
+async fn inbox(State(app): State<Arc<App>>, Caller(identity): Caller) -> Handled<Inbox> {
     let now = app.now();
     let policy = app.policy.current();
     let stored = app.store.pending_grants(now).await?;
@@ -137,7 +137,8 @@ async fn inbox(State(app): State<Arc<App>>, Caller(identity): Caller) -> Handled
         .filter(|stored| !stored.grant.identity.same_as(&identity))
         .map(|stored| stored.grant.at(now))
         .collect();
-    Ok(Json(GrantList { grants }))
+    let holds = holds::waiting_for(&app, &identity).await?;
+    Ok(Json(Inbox { grants, holds }))
 }
 
 async fn show(
@@ -302,7 +303,7 @@ fn has_decided(grant: &Grant, identity: &Identity) -> bool {
 }
 
 /// A text that a person wrote: trimmed, of bounded length, without control characters.
-fn sentence(text: &str, what: &str) -> Result<String, Refusal> {
+pub(super) fn sentence(text: &str, what: &str) -> Result<String, Refusal> {
     let text = text.trim();
     if text.chars().count() > LONGEST_TEXT {
         return Err(Refusal::bad_request(

@@ -4,6 +4,7 @@
 //! call, how bodies are read, and what every answer has in common.
 
 mod grants;
+mod holds;
 mod identity;
 mod log;
 mod public;
@@ -53,10 +54,17 @@ struct Route {
 
 /// Every route of the API.
 fn table() -> Vec<Route> {
-    [public::routes(), identity::routes(), grants::routes(), sessions::routes(), log::routes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        public::routes(),
+        identity::routes(),
+        grants::routes(),
+        holds::routes(),
+        sessions::routes(),
+        log::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The whole API as a service.

@@ -5,6 +5,7 @@
 //! change is one statement or one transaction, compared with what was read.
 
 mod grants;
+mod holds;
 mod leases;
 mod sessions;
 
@@ -24,6 +25,7 @@ use sqlx::{
 };
 
 pub(super) use grants::StoredGrant;
+pub(super) use holds::StoredHold;
 pub(super) use leases::Lease;
 pub(super) use sessions::{EndState, NewSession, StoredSession};
 
