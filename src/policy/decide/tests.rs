@@ -180,12 +180,12 @@ fn each_scan_of_a_masked_relation_is_replaced_and_no_other() {
 #[test]
 fn a_statement_that_two_groups_hold_takes_the_word_of_both() {
     let catalog = catalog();
-    let clerk = role("clerk");
-    let compiled = compile(&clerk, &catalog, Enforcement::Ephemeral).unwrap();
+    let registrar = role("registrar");
+    let compiled = compile(&registrar, &catalog, Enforcement::Ephemeral).unwrap();
     let holds = |sql: &str| {
         let statements = on_large_stack(|| analyse(sql, &catalog)).unwrap();
         let decision =
-            decide(&statements[0], &clerk, &compiled, &catalog, jiff::Timestamp::UNIX_EPOCH);
+            decide(&statements[0], &registrar, &compiled, &catalog, jiff::Timestamp::UNIX_EPOCH);
         let who = |held: Held| held.reviewers.expect("named").to_string();
         decision.holds.into_iter().map(who).collect::<Vec<_>>()
     };
@@ -200,7 +200,7 @@ fn a_statement_that_two_groups_hold_takes_the_word_of_both() {
 #[test]
 fn postgresql_is_given_the_privileges_that_an_approved_statement_needs() {
     let catalog = catalog();
-    let compiled = compile(&role("clerk"), &catalog, Enforcement::Ephemeral).unwrap();
+    let compiled = compile(&role("registrar"), &catalog, Enforcement::Ephemeral).unwrap();
     let granted = compiled.install_sql("p").join("\n");
     assert!(granted.contains("DELETE"), "{granted}");
     assert!(compiled.writes(), "a session whose every write is held still writes");
