@@ -46,6 +46,18 @@ role = "cleaner"
 target = "prod-db"
 approval = "auto"
 
+[role.counter]
+targets = ["prod-db"]
+search_path = ["shop"]
+allow = [{ actions = ["select", "update"], on = ["shop.support_tickets"] }]
+hold = [{ actions = ["update"], on = ["shop.support_tickets"], when = "rows > 1", reviewers = "group:dba" }]
+
+[[access]]
+who = { group = "engineering" }
+role = "counter"
+target = "prod-db"
+approval = "auto"
+
 [[access]]
 who = { group = "engineering" }
 role = "sweeper"
@@ -557,4 +569,18 @@ async fn psycopg_waits_in_transactions_and_pipelines_and_is_told_the_answer() {
     let (code, said) = ended;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("psycopg: all held statements went"), "{said}");
+}
+
+#[tokio::test]
+async fn a_write_of_more_rows_than_a_rule_lets_pass_waits_and_stands_once_approved() {
+    let stage = stage().await;
+    let sql = "UPDATE support_tickets SET subject = subject";
+    let arguments = ["connect", "prod-db", "--role", "counter", "--reason", "INC-7"];
+    let psql = ["--", "psql", "--no-psqlrc", "--command", sql];
+    let program = Program::start(pgate(stage, "ana", &[&arguments[..], &psql].concat()).into());
+    let hold = program.hold(0).await;
+    reviewer(stage, "dan", &["approve", &hold]).await.exits(0);
+    let (code, said) = program.ends().await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("UPDATE ") && !said.contains("UPDATE 1\n"), "{said}");
 }
