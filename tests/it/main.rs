@@ -25,6 +25,7 @@ mod migrations;
 mod policy;
 mod privileges;
 mod proxy;
+mod regression;
 mod server;
 mod shop;
 mod stage;
