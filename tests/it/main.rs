@@ -26,6 +26,7 @@ mod policy;
 mod privileges;
 mod proxy;
 mod regression;
+mod safe_functions;
 mod server;
 mod shop;
 mod stage;
