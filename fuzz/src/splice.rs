@@ -98,7 +98,7 @@ fn replacement(relation: usize) -> ScanReplacement {
 fn kept(facts: &Facts, masked: &dyn Fn(Oid) -> bool) -> Vec<String> {
     let replaced = scans(facts, masked);
     let uses = facts.relations.iter().enumerate().filter(|(at, used)| {
-        // FOR UPDATE locks the rows of tables, and none of sub-selects.
+        // FOR UPDATE then locks what the sub-select scans.
         let locked = used.access == Access::Lock
             && matches!(used.resolution, Resolution::Relation(oid) if masked(oid));
         !locked && !replaced.contains(at) && used.name.schema.as_deref() != Some("masks")
