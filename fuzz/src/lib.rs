@@ -2,6 +2,8 @@
 //! broken. They need no fuzzer, so that `cargo test` runs them too.
 
 pub mod journal;
+pub mod second_reader;
 pub mod session;
+pub mod splice;
 pub mod sql;
 pub mod wire;

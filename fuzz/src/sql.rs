@@ -1,10 +1,11 @@
 //! SQL: pgate's analysis never fails in a way that isn't an answer, its places lie
 //! in the text, and it sees every relation that an independent reader sees.
 
-use std::{ops::ControlFlow, str};
+use std::{collections::BTreeSet, str};
 
 use pgate::sql::{Catalog, CatalogBuilder, Name, Resolution, Statement, analyse, on_large_stack};
-use sqlparser::{ast, dialect::PostgreSqlDialect, parser::Parser};
+
+use super::second_reader;
 
 /// Longer texts only take longer.
 const LONGEST: usize = 64 * 1024;
@@ -21,7 +22,8 @@ pub fn run(data: &[u8]) {
     on_large_stack(|| check(text, &catalog));
 }
 
-fn catalog() -> Catalog {
+/// A small shop.
+pub(super) fn catalog() -> Catalog {
     CatalogBuilder::default()
         .search_path(&["shop", "public"])
         .table("shop.customers", &[("id", "int4"), ("email", "text"), ("ssn", "text")])
@@ -61,38 +63,26 @@ fn compare(text: &str, statements: &[Statement], catalog: &Catalog) {
     if statements.iter().any(|statement| !statement.facts.unclassified.is_empty()) {
         return;
     }
-    let Ok(read) = Parser::parse_sql(&PostgreSqlDialect {}, text) else { return };
+    let Some(read) = second_reader::read(text) else { return };
+    if let Some(missed) = missed(&read, statements, catalog) {
+        panic!("{missed:?} is not among the facts of {text}");
+    }
+}
+
+/// A relation of the catalog that the second reader sees and the facts don't name.
+pub fn missed(
+    read: &[sqlparser::ast::Statement],
+    statements: &[Statement],
+    catalog: &Catalog,
+) -> Option<Name> {
     let ours = statements.iter().flat_map(|statement| &statement.facts.relations);
     let ours = ours
         .filter_map(|relation| match relation.resolution {
             Resolution::Relation(oid) => Some(oid),
             Resolution::Unknown => None,
         })
-        .collect::<Vec<_>>();
-    let _ = ast::visit_relations(&read, |name| {
-        if let Some(name) = plain_name(name)
-            && let Some(relation) = catalog.resolve(&name)
-            && !(name.schema.is_none() && may_be_a_cte(text, &name.name))
-        {
-            assert!(ours.contains(&relation.oid), "{name:?} is not among the facts of {text}");
-        }
-        ControlFlow::<()>::Continue(())
-    });
-}
-
-/// A name without quotes, of one or two parts.
-fn plain_name(name: &ast::ObjectName) -> Option<Name> {
-    let mut parts = name.0.iter().rev().map(|part| Some(part.as_ident()?.value.to_lowercase()));
-    let (last, schema) = (parts.next()??, parts.next());
-    match (schema, parts.next()) {
-        (None, _) => Some(Name { schema: None, name: last }),
-        (Some(schema), None) => Some(Name { schema: Some(schema?), name: last }),
-        (Some(_), Some(_)) => None,
-    }
-}
-
-/// Whether the text may define a CTE of that name: then a mention may be of it.
-fn may_be_a_cte(text: &str, name: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    text.contains("with") && text.matches(name).count() > 1
+        .collect::<BTreeSet<_>>();
+    second_reader::relations(read)
+        .into_iter()
+        .find(|name| catalog.resolve(name).is_some_and(|seen| !ours.contains(&seen.oid)))
 }

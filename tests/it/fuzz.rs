@@ -3,7 +3,7 @@
 
 #[expect(unreachable_pub, reason = "the fuzz targets are crates of their own")]
 #[path = "../../fuzz/src/lib.rs"]
-mod entries;
+pub(crate) mod entries;
 
 use std::{
     fs,
@@ -93,6 +93,11 @@ fn wire_messages_of_any_bytes_are_read_or_refused() {
 #[test]
 fn sql_of_any_bytes_is_analysed_or_refused() {
     play("sql", entries::sql::run);
+}
+
+#[test]
+fn masks_are_put_into_sql_of_any_bytes_as_intended_or_it_is_refused() {
+    play("splice", entries::splice::run);
 }
 
 #[test]

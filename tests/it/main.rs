@@ -26,6 +26,8 @@ mod migrations;
 mod policy;
 mod privileges;
 mod proxy;
+mod regression;
+mod safe_functions;
 mod server;
 mod shop;
 mod stage;

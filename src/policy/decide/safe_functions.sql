@@ -1,6 +1,7 @@
--- Makes safe_functions.txt from PostgreSQL's own catalog:
---
---   psql -XAtq -f safe_functions.sql > safe_functions.txt     (PostgreSQL 15)
+-- The names of PostgreSQL's own functions that are safe on the version that this runs
+-- on. safe_functions.txt holds those of every supported version: a name is in it where
+-- the rule passes it on one version, and refuses it on none that has a function of that
+-- name. A test holds the file to the version at hand, `tests/versions` to each.
 --
 -- A name is on the list only if every built-in function of that name passes the
 -- rule: a call by name may mean any of them. The rule:
@@ -24,19 +25,16 @@ WITH reviewed_volatile (name) AS (
            ('pg_conf_load_time'), ('inet_client_addr'), ('inet_client_port'),
            ('inet_server_addr'), ('inet_server_port'), ('pg_tablespace_location'),
            ('pg_partition_tree'), ('pg_partition_ancestors'),
+           ('random_normal'), ('array_sample'), ('array_shuffle'), ('uuidv4'), ('uuidv7'),
+           -- Volatile in PostgreSQL 14 only, for what it does with the time of day.
+           ('timezone'),
            -- No lock is ever taken through pgate; pools send it when they take a connection back.
            ('pg_advisory_unlock_all')
 ),
--- Plain computations that came with PostgreSQL 16 to 18, and others, reviewed by hand.
-later (name) AS (
-    VALUES ('any_value'), ('array_reverse'), ('array_sample'), ('array_shuffle'), ('array_sort'),
-           ('casefold'), ('crc32'), ('crc32c'), ('date_add'), ('date_subtract'), ('erf'), ('erfc'),
-           ('gamma'), ('json_array_agg'), ('json_scalar'), ('json_serialize'), ('lgamma'),
-           ('pg_basetype'), ('pg_get_acl'), ('random_normal'), ('to_bin'), ('to_oct'),
-           ('unicode_assigned'), ('unicode_version'), ('uuid_extract_timestamp'),
-           ('uuid_extract_version'), ('uuidv4'), ('uuidv7'), ('xmltext'),
-           -- The methods of TABLESAMPLE look like functions.
-           ('bernoulli'), ('system')
+-- Names that the grammar gives to its own syntax: the methods of TABLESAMPLE, and the
+-- constructors of SQL/JSON.
+syntax (name) AS (
+    VALUES ('bernoulli'), ('system'), ('json_array_agg'), ('json_scalar'), ('json_serialize')
 ),
 for_writers (name) AS (
     VALUES ('nextval'), ('currval'), ('lastval'), ('txid_current'), ('pg_current_xact_id')
@@ -56,7 +54,9 @@ refused (pattern) AS (
            ('^brin_'), ('^gin_'), ('^pg_relation_file'), ('^pg_filenode'), ('^pg_get_publication'),
            ('^pg_listening'), ('^pg_notification'), ('^pg_isolation'), ('^current_query$'),
            ('^pg_tablespace_databases'), ('^pg_split_walfile'), ('^pg_get_multixact'), ('^mxid_age$'),
-           ('^pg_available_'), ('^pg_subscription'),
+           ('^pg_available_'),
+           -- The type that they read a value as, and so the code that runs, is in a string.
+           ('^pg_input_'), ('largeobject'), ('^pg_subscription'),
            ('handler$'), ('^pg_xact_')
 ),
 builtin AS (
@@ -78,5 +78,5 @@ WHERE name IN (SELECT w.name FROM for_writers w)
        AND (b.quiet OR name IN (SELECT v.name FROM reviewed_volatile v))
        AND NOT EXISTS (SELECT FROM refused r WHERE b.name ~ r.pattern))
 UNION
-SELECT name COLLATE "C" FROM later
+SELECT name COLLATE "C" FROM syntax
 ORDER BY 1;

@@ -69,7 +69,26 @@ enum What<'a> {
 }
 
 fn plain(tree: &ParseResult) -> Result<Value, String> {
-    serde_json::to_value(&tree.stmts).map_err(|error| error.to_string())
+    let mut value = serde_json::to_value(&tree.stmts).map_err(|error| error.to_string())?;
+    keep_sources_once(&mut value);
+    Ok(value)
+}
+
+/// In `SET (a, b) = (SELECT …)` the parser gives each column the one source that the
+/// text has: it is kept where it stands first.
+fn keep_sources_once(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(keep_sources_once),
+        Value::Object(fields) => {
+            if let Some(Value::Object(assigned)) = fields.get_mut("MultiAssignRef")
+                && assigned.get("colno").and_then(Value::as_i64).is_some_and(|column| column > 1)
+            {
+                assigned.insert("source".into(), Value::Null);
+            }
+            fields.values_mut().for_each(keep_sources_once);
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// The node of a text that is one SELECT.
