@@ -395,8 +395,29 @@ impl Admission {
 
     /// Decides a statement, and returns once its line is on disk.
     pub async fn admit(&self, request: StatementRequest) -> Admitted {
-        let statement = self.statements.fetch_add(1, Ordering::Relaxed) + 1;
         let judged = self.judge(&request).await;
+        self.conclude(request, judged)
+    }
+
+    /// The same at once, for a statement that has been decided before and whose rows need
+    /// not be foreseen; gives any other back.
+    pub fn admit_known(&self, request: StatementRequest) -> Result<Admitted, StatementRequest> {
+        if request.protocol == Protocol::Function || Timestamp::now() >= self.expires_at {
+            return Err(request);
+        }
+        let Some((ruling, decided)) = self.drift.recall(&request.sql) else { return Err(request) };
+        if request.protocol != Protocol::Parse && !decided.row_rules.is_empty() {
+            return Err(request);
+        }
+        let judged = self
+            .keep_to_the_decision(&request, &decided)
+            .and_then(|()| self.judged(&request, ruling, decided, Vec::new()));
+        Ok(self.conclude(request, judged))
+    }
+
+    /// Records what was decided and answers it.
+    fn conclude(&self, request: StatementRequest, judged: Result<Judged, Denied>) -> Admitted {
+        let statement = self.statements.fetch_add(1, Ordering::Relaxed) + 1;
         let verdict = match &judged {
             Ok(judged) => judged.verdict(),
             Err(denied) => Verdict::Deny(denied.clone()),
@@ -441,10 +462,21 @@ impl Admission {
         }
     }
 
+    /// Writes to the log, while the session lives, what nothing has waited for.
+    pub(super) async fn write_behind(&self) {
+        self.spool.write_behind().await;
+    }
+
     /// Records what isn't decided: disconnects, completions, settings, alerts.
     pub fn record(&self, record: Record) -> Result<(), Unrecorded> {
-        match self.spool.append(record, Timestamp::now()) {
-            Ok(_) => Ok(()),
+        let now = Timestamp::now();
+        let written = match record {
+            // It has happened, and nothing waits for its line.
+            Record::Completion(_) => self.spool.append_behind(record, now),
+            _ => self.spool.append(record, now).map(drop),
+        };
+        match written {
+            Ok(()) => Ok(()),
             // One record that can't be written as a line stops its statement alone.
             Err(SpoolError::Unwritable(error)) => Err(Unrecorded(error.to_string())),
             Err(error) => {
@@ -466,20 +498,42 @@ impl Admission {
             return Err(function_call());
         }
         let (ruling, decided) = self.drift.decide(&request.sql).await?;
-        self.keep_pace(request.protocol, &decided)?;
-        if let Verdict::Deny(denied) = &decided.verdict {
-            return Err(denied.clone());
-        }
-        if let Some(earlier) = &request.earlier
-            && text(earlier.rewritten.as_ref()) != text(decided.rewritten.as_ref())
-        {
-            return Err(changed_since_parse());
-        }
+        self.keep_to_the_decision(request, &decided)?;
         // A Parse runs nothing yet, and its values aren't known: each of its Executes counts.
         let by_rows = match request.protocol {
             Protocol::Parse => Vec::new(),
             _ => self.foresee(request, &decided).await?,
         };
+        self.judged(request, ruling, decided, by_rows)
+    }
+
+    /// Refuses what is denied, comes too fast, or isn't any more what was prepared.
+    fn keep_to_the_decision(
+        &self,
+        request: &StatementRequest,
+        decided: &Decided,
+    ) -> Result<(), Denied> {
+        self.keep_pace(request.protocol, decided)?;
+        if let Verdict::Deny(denied) = &decided.verdict {
+            return Err(denied.clone());
+        }
+        match &request.earlier {
+            Some(earlier)
+                if text(earlier.rewritten.as_ref()) != text(decided.rewritten.as_ref()) =>
+            {
+                Err(changed_since_parse())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn judged(
+        &self,
+        request: &StatementRequest,
+        ruling: Arc<Ruling>,
+        decided: Arc<Decided>,
+        by_rows: Vec<Held>,
+    ) -> Result<Judged, Denied> {
         let judged = Judged::new(ruling, decided, by_rows);
         // What is held counts when it is approved.
         if request.protocol != Protocol::Parse && judged.holds.is_empty() {
