@@ -235,6 +235,15 @@ mod tests {
     }
 
     #[test]
+    fn what_the_planner_is_asked_reads_back_as_it_was_written() {
+        let prev = LineHash::NONE.to_string();
+        let entry = Entry { seq: 7, at: sample::at(0), prev, record: sample::planned(2) };
+        let line = encode(&entry).unwrap();
+        assert_eq!(decode(&line).unwrap(), entry);
+        assert!(String::from_utf8_lossy(&line).contains(r#""type":"planned","connection":1"#));
+    }
+
+    #[test]
     fn a_second_spelling_of_a_line_is_refused() {
         let line = String::from_utf8(sample::log()[3].clone()).unwrap();
         let line = line.trim_end();

@@ -144,6 +144,7 @@ fn upstream_refusal(error: &UpstreamError) -> Refusal {
         message: format!("pgate could not open the database session: {error}"),
         detail: String::new(),
         hint: String::new(),
+        position: None,
     }
 }
 

@@ -29,6 +29,7 @@ use tokio::{
 use crate::harness;
 
 mod limits;
+mod positions;
 
 /// How to reach a database of a cluster as its superuser.
 fn access(cluster: &Cluster, database: &str) -> DatabaseAccess {
