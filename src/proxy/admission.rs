@@ -32,7 +32,7 @@ pub use self::{
     review::Review,
 };
 use super::{
-    allowance,
+    allowance::{self, Allowance},
     drift::Drift,
     estimate::{self, Bound, Expectation},
     review::ReviewDesk,
@@ -113,6 +113,8 @@ pub struct Admission {
     pace: Option<Mutex<Pace>>,
     began: Instant,
     detection: Option<Arc<Detection>>,
+    /// What the role's limits leave to every statement.
+    limits: Allowance,
     failed: watch::Sender<Option<String>>,
 }
 
@@ -127,6 +129,7 @@ impl Admission {
         let lookups = Mutex::new(Pace::new(role.limits.lookups.unwrap_or(DEFAULT_LOOKUPS)));
         let pace = role.limits.statements_per_minute.map(|limit| Mutex::new(Pace::new(limit)));
         let detection = Detection::new(&role.detect).map(Arc::new);
+        let limits = Allowance::of(&role, &[], &[]);
         Self {
             pace,
             began: Instant::now(),
@@ -140,6 +143,7 @@ impl Admission {
             room,
             lookups,
             detection,
+            limits,
             failed: watch::Sender::new(None),
         }
     }
@@ -426,7 +430,8 @@ impl Admission {
     }
 
     fn permit(&self, statement: u64, ruling: &Ruling, decided: &Decided, leave: Leave) -> Permit {
-        Permit::of(statement, &self.role, ruling, decided, self.detection.clone(), leave)
+        let under = (&*self.role, &self.limits);
+        Permit::of(statement, under, ruling, decided, self.detection.clone(), leave)
     }
 
     fn full(&self) -> Refusal {

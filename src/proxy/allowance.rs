@@ -34,10 +34,10 @@ pub struct Allowance {
 
 impl Allowance {
     /// What a role's limits and rules leave to a statement. Reviewers have lifted some.
-    pub(super) fn of(statement: u64, role: &Role, rules: &[RowRule], lifted: &[RuleRef]) -> Self {
+    pub(super) fn of(role: &Role, rules: &[RowRule], lifted: &[RuleRef]) -> Self {
         let limit = |key: &str, most: u64, what: &str, hint: &str| {
             let refusal = Refusal {
-                statement,
+                statement: 0,
                 sqlstate: "54000",
                 message: format!("pgate stopped the statement: it returns more than {most} {what}"),
                 detail: format!("rule role.{}.limits.{key}", role.name),
@@ -51,7 +51,7 @@ impl Allowance {
         let least = |counts: Counted, own: Option<Arc<Cap>>| {
             let rules =
                 rules.iter().filter(|rule| rule.counts == counts && !lifted.contains(rule.rule()));
-            let rules = rules.map(|rule| Arc::new(Cap::of_rule(statement, rule)));
+            let rules = rules.map(|rule| Arc::new(Cap::of_rule(rule)));
             own.into_iter().chain(rules).min_by_key(|cap| cap.most)
         };
         Self {
@@ -63,7 +63,7 @@ impl Allowance {
 }
 
 impl Cap {
-    fn of_rule(statement: u64, rule: &RowRule) -> Self {
+    fn of_rule(rule: &RowRule) -> Self {
         let did = match rule.counts {
             Counted::Written => "wrote more, and was undone",
             Counted::Returned => "was stopped at the limit",
@@ -74,7 +74,7 @@ impl Cap {
             Verdict::Allow(_) => (String::new(), String::new()),
         };
         let refusal = Refusal {
-            statement,
+            statement: 0,
             sqlstate: "42501",
             message: format!("pgate: {reason}; the statement {did}"),
             detail: format!("rule {}", rule.rule()),
@@ -265,7 +265,7 @@ mod tests {
         let policy = crate::policy::parse(&[("shop.toml".to_owned(), text.to_owned())]).unwrap();
         let rules = [rule(100, true), rule(10, false)];
         let most = |lifted: &[RuleRef]| {
-            let allowance = Allowance::of(1, &policy.roles["writer"], &rules, lifted);
+            let allowance = Allowance::of(&policy.roles["writer"], &rules, lifted);
             allowance.written.map(|cap| cap.most)
         };
         assert_eq!(most(&[]), Some(10));

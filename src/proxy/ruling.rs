@@ -55,9 +55,9 @@ pub struct Decided {
     /// Whether it only ends a transaction, or part of one.
     pub(super) ends_transaction: bool,
     /// The SQL cursors that it declares, reads or closes.
-    pub(super) cursors: Vec<CursorUse>,
+    pub(super) cursors: Arc<[CursorUse]>,
     /// The prepared statements that it runs by SQL.
-    pub(super) runs: Vec<String>,
+    pub(super) runs: Arc<[String]>,
 }
 
 /// Decisions by their texts. Where rules keep hours, those of one minute: hours begin
@@ -395,8 +395,8 @@ impl Decided {
             misplaced: None,
             statements: 1,
             ends_transaction: false,
-            cursors: Vec::new(),
-            runs: Vec::new(),
+            cursors: Arc::default(),
+            runs: Arc::default(),
         }
     }
 

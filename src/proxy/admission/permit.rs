@@ -92,25 +92,30 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Leave for a statement that has been decided, for a session under this role.
+    /// Leave for a statement that has been decided, for a session under this role, whose
+    /// limits leave `limits` to every statement.
     pub(super) fn of(
         statement: u64,
-        role: &Role,
+        (role, limits): (&Role, &Allowance),
         ruling: &Ruling,
         decided: &Decided,
         detection: Option<Arc<Detection>>,
         leave: Leave,
     ) -> Self {
-        let lifted = leave.approval().map_or(&[][..], |approval| &approval.lifted[..]);
+        let allowance = match (&decided.row_rules[..], leave.approval()) {
+            ([], _) => limits.clone(),
+            (rules, None) => Allowance::of(role, rules, &[]),
+            (rules, Some(approval)) => Allowance::of(role, rules, &approval.lifted),
+        };
         Self {
             statement,
             rewritten: decided.rewritten.clone(),
             touches_masked: decided.touches_masked,
-            allowance: Allowance::of(statement, role, &decided.row_rules, lifted),
+            allowance,
             decided_when_run: !decided.row_rules.is_empty() || role.keeps_hours(),
             forget: decided.forget.clone(),
-            cursors: decided.cursors.as_slice().into(),
-            runs: decided.runs.as_slice().into(),
+            cursors: Arc::clone(&decided.cursors),
+            runs: Arc::clone(&decided.runs),
             masked_columns: ruling.masked().clone(),
             detection,
             leave,
