@@ -6,6 +6,7 @@
 //! ask the time: those come in as parameters. Default is deny; `deny` beats
 //! `hold` beats `allow`; what can't be resolved or classified is denied.
 
+pub mod check_digits;
 mod compile;
 mod condition;
 mod decide;

@@ -45,6 +45,12 @@ pub enum AnalysisError {
         /// The most.
         limit: usize,
     },
+    /// Signs that the parser's scanner reads again and again.
+    #[error(
+        "comments or operators stand in a row without a space between them, too many to be \
+         read in bounded time; put spaces or line breaks between them"
+    )]
+    RunTooLong,
     /// Nested deeper than the parser's stack.
     #[error("the statement is nested too deep to be analysed; simplify it")]
     TooDeep,
@@ -68,7 +74,7 @@ pub(super) fn tree(text: &str) -> Result<ParseResult, AnalysisError> {
     // has no use for; should that walk panic, the statement is refused.
     match catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, 0))) {
         Ok(Ok(parsed)) => Ok(parsed.protobuf),
-        Ok(Err(pg_query::Error::Parse(message))) if message.contains("stack depth limit") => {
+        Ok(Err(pg_query::Error::Parse(message))) if is_too_deep(&message) => {
             Err(AnalysisError::TooDeep)
         }
         Ok(Err(pg_query::Error::Parse(message))) => {
@@ -78,6 +84,13 @@ pub(super) fn tree(text: &str) -> Result<ParseResult, AnalysisError> {
         Ok(Err(error)) => Err(AnalysisError::Internal(error.to_string())),
         Err(_) => Err(AnalysisError::Internal("the parser's own walk failed".into())),
     }
+}
+
+/// What the parser says of a tree that it can't build, or not hand out.
+fn is_too_deep(message: &str) -> bool {
+    let told =
+        ["stack depth limit", "parse tree is nested too deeply", "memory exhausted at or near "];
+    told.iter().any(|words| message.starts_with(words))
 }
 
 /// The tokens of a query string, comments left out.

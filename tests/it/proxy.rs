@@ -7,14 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use pgate::{
     api::{CredentialKind, DatabaseAccess},
     demo::cluster::{Cluster, Options, ServerTls},
-    grant::{SessionId, SignedGrant, SigningKey},
-    journal::{EndReason, Start},
+    journal::EndReason,
     policy::{self, Enforcement, Role},
-    proxy::{
-        Admission, Drift, Endpoints, Engine, EngineConfig, OwnConnection, Running, UpstreamConfig,
-        UpstreamError,
-        spool::{Destination, Spool},
-    },
+    proxy::{Endpoints, UpstreamConfig, UpstreamError},
     wire::{self, ErrorFields, field},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -26,8 +21,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::harness;
+use crate::harness::{self, Carried};
 
+mod bounds;
 mod limits;
 mod positions;
 
@@ -74,10 +70,8 @@ const ROWS: u64 = 100_000;
 
 /// A session on a database of its own.
 struct Session {
-    running: Running,
-    spool: Arc<Spool>,
+    carried: Carried,
     database: String,
-    _folder: tempfile::TempDir,
 }
 
 impl Session {
@@ -112,54 +106,18 @@ impl Session {
         expires_at: Timestamp,
         role: Arc<Role>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let session = SessionId::from_random([7; 10]);
-        let folder = tempfile::tempdir()?;
-        let key = SigningKey::from_seed(&[7; 32]);
-        let start = Start {
-            version: 1,
-            session: session.clone(),
-            grant: SignedGrant::from("unsigned".to_owned()),
-            key: key.verifying_key().to_jwk(),
-            pgate: "test".into(),
-            command: None,
-        };
-        let destination = Destination {
-            server: url::Url::parse("http://127.0.0.1:9")?,
-            upload_token: "unused".into(),
-        };
-        let spool = Spool::create(folder.path(), &destination, start, key, Timestamp::now())?;
-        let spool = Arc::new(spool);
-        let upstream = UpstreamConfig::new(&access)?;
-        let own = OwnConnection::new(upstream.clone(), &session);
-        let drift = Drift::start(role.clone(), Enforcement::Static, own).await?;
-        let admission = Arc::new(Admission::new(role, expires_at, drift, spool.clone()));
-        let running = Engine::start(EngineConfig {
-            session,
-            upstream,
-            admission,
-            expires_at,
-            masks: false,
-            port: None,
-            socket_dir: None,
-        })
-        .await?;
-        Ok(Self { running, spool, database: access.database, _folder: folder })
+        let database = access.database.clone();
+        let carried = Carried::start(&access, role, Enforcement::Static, expires_at).await?;
+        Ok(Self { carried, database })
     }
 
     /// The lines of the session log so far.
     fn log(&self) -> Vec<serde_json::Value> {
-        // Writes what would be written within a moment. A closed log has all of it.
-        let _ = self.spool.checkpoint(Timestamp::now());
-        let log = std::fs::read_dir(self.spool.folder())
-            .expect("the spool")
-            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())
-            .find(|text| text.starts_with(r#"{"seq":0,"#))
-            .expect("a log");
-        log.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+        self.carried.log()
     }
 
     fn endpoints(&self) -> &Endpoints {
-        self.running.endpoints()
+        self.carried.running.endpoints()
     }
 
     /// psql on the Unix socket, without a password.
@@ -515,7 +473,7 @@ async fn at_expiry_statements_are_cancelled_and_nothing_is_left() {
     assert_eq!(last.sqlstate(), "57P01");
     assert!(last.is_fatal() && last.message().contains("expired"));
     let folder = session.endpoints().socket_dir.clone();
-    let ended = timeout(Duration::from_secs(10), session.running.ended()).await.unwrap();
+    let ended = timeout(Duration::from_secs(10), session.carried.running.ended()).await.unwrap();
     assert_eq!(ended.reason, EndReason::Expired);
     session.until_activity(<[_]>::is_empty).await;
     assert!(!folder.exists());
@@ -525,11 +483,11 @@ async fn at_expiry_statements_are_cancelled_and_nothing_is_left() {
 async fn a_revoked_session_ends_its_connections() {
     let session = Session::start().await;
     let mut raw = session.raw().await;
-    session.running.ender().end(EndReason::Revoked, "by bob");
+    session.carried.running.ender().end(EndReason::Revoked, "by bob");
     let messages = raw.until(b'?').await;
     let fields = ErrorFields::parse(&messages[0]).unwrap();
     assert!(fields.message().contains("revoked (by bob)"), "{fields:?}");
-    let ended = session.running.finish(EndReason::Closed, "").await;
+    let ended = session.carried.running.finish(EndReason::Closed, "").await;
     assert_eq!(ended.reason, EndReason::Revoked);
 }
 

@@ -286,7 +286,7 @@ impl Judge<'_> {
             let occasion = self.occasion(action, object);
             match self.role.standing(&occasion) {
                 Standing::Denied(rule) => return Err(self.denied_by(rule, action, &shown)),
-                Standing::Held(rule) => self.hold(rule, action, &shown),
+                Standing::Held => self.hold_each(&occasion, &shown),
                 Standing::Allowed(_) | Standing::NotNow(_) | Standing::Unmentioned => {}
             }
             self.count(occasion, &shown)?;
@@ -329,7 +329,7 @@ impl Judge<'_> {
         let action = occasion.action;
         match self.role.standing(&occasion) {
             Standing::Denied(rule) => return Err(self.denied_by(rule, action, shown)),
-            Standing::Held(rule) => self.hold(rule, action, shown),
+            Standing::Held => self.hold_each(&occasion, shown),
             Standing::Allowed(rule) => {
                 self.allowed.get_or_insert_with(|| rule.source.clone());
             }
@@ -359,6 +359,14 @@ impl Judge<'_> {
             }
         }
         self.count(occasion, shown)
+    }
+
+    /// One hold for each who must approve, by every rule that holds it.
+    fn hold_each(&mut self, occasion: &Occasion<'_>, shown: &str) {
+        let role = self.role;
+        for rule in role.holding(occasion) {
+            self.hold(rule, occasion.action, shown);
+        }
     }
 
     fn hold(&mut self, rule: &super::Rule, action: Action, shown: &str) {

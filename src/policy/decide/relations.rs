@@ -124,8 +124,9 @@ impl Judge<'_> {
         let shown = format!("{}.{}, whose rows {schema}.{name} has", beneath.schema, beneath.name);
         match standing {
             Standing::Denied(rule) => Err(self.denied_by(rule, used.action, &shown)),
-            Standing::Held(rule) => {
-                self.hold(rule, used.action, &shown);
+            Standing::Held => {
+                let object = Object::Relation(&beneath.schema, &beneath.name);
+                self.hold_each(&Occasion { object, ..occasion }, &shown);
                 Ok(())
             }
             Standing::Allowed(_) | Standing::NotNow(_) | Standing::Unmentioned => Ok(()),

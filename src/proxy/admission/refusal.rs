@@ -52,7 +52,9 @@ impl Refusal {
             sqlstate: "58030",
             message: format!("pgate: {error}"),
             detail: "Nothing runs that isn't recorded.".into(),
-            hint: "Make room on this machine's disk and connect again.".into(),
+            hint:
+                "Send a shorter statement, or make room on this machine's disk and connect again."
+                    .into(),
             position: None,
         }
     }

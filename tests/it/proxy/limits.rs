@@ -449,6 +449,7 @@ async fn the_planner_is_asked_after_its_line_in_the_log_and_never_of_what_is_den
                    { actions = ["select"], on = ["public.again"] }]"#
     ))
     .await;
+    harness::cluster().await.execute(&session.database, "ANALYZE orders").await.expect("ANALYZE");
     let expected = "SELECT * FROM orders WHERE id < 5";
     let too_many = "UPDATE orders SET item = 'changed'";
     let denied = "SELECT * FROM orders, again";
