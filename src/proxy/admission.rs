@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub(super) use self::review::Line;
 pub use self::review::Review;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use super::allowance::Cap;
 use super::{
     allowance::{self, Allowance},
@@ -206,7 +206,7 @@ impl Permit {
     }
 
     /// A permit for tests of the machine and of the engine.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn for_test(
         statement: u64,
         rewritten: Option<Rewritten>,
@@ -237,13 +237,21 @@ impl Permit {
     }
 
     /// The same for a Parse of a held statement, or for a run that this hold approved.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn held_for_test(self, approval: Option<HoldId>) -> Self {
         let leave = match approval {
             Some(hold) => Leave::Run { approval: Some(Approval { hold, lifted: Arc::from([]) }) },
             None => Leave::Prepare,
         };
         Self { leave, ..self }
+    }
+
+    /// The same permit for a write of at most so many rows.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn counting_for_test(self, most: u64) -> Self {
+        let written = Some(Arc::new(Cap::for_test(most)));
+        let allowance = Allowance { written, ..self.allowance };
+        Self { allowance, decided_when_run: true, ..self }
     }
 
     /// The same permit for rows that are looked through.

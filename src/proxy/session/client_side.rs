@@ -176,7 +176,7 @@ impl Session {
                 "Call the function in a SELECT.",
             ),
         };
-        substitute::query(&mut self.to_server);
+        substitute::function(&mut self.to_server);
         self.refused(refusal, Place::Simple, false);
     }
 
@@ -376,7 +376,7 @@ impl Session {
         let bind = wire::parse_bind(&message)?;
         let part = self.client.part;
         match self.statements.meaning(bind.statement, part) {
-            Meaning::Unsettled => self.waiting = Waiting::Settlement(message),
+            Meaning::Unsettled => self.await_settlement(message)?,
             Meaning::Unknown => {
                 let refusal = substitute::own(
                     "26000",
@@ -410,13 +410,23 @@ impl Session {
         Ok(())
     }
 
+    /// Waits until the end of an earlier part. In a COPY that end won't come before the
+    /// client's own: the server has ignored the Sync.
+    fn await_settlement(&mut self, message: Bytes) -> Result<(), WireError> {
+        if self.pending.is_copying_in() {
+            return Err(WireError::Unexpected("CopyData or CopyDone"));
+        }
+        self.waiting = Waiting::Settlement(message);
+        Ok(())
+    }
+
     fn execute(&mut self, message: Bytes) -> Result<(), WireError> {
         let execute = wire::parse_execute(&message)?;
         if !self.deferred.leads_to(execute.portal) {
             self.release();
         }
         match self.portals.meaning(execute.portal, self.client.part) {
-            Meaning::Unsettled => self.waiting = Waiting::Settlement(message),
+            Meaning::Unsettled => self.await_settlement(message)?,
             Meaning::Unknown => {
                 let refusal = substitute::own(
                     "34000",

@@ -66,6 +66,11 @@ impl Session {
             if let Err(error) = self.server_step(&mut bytes, now) {
                 self.violation(&format!("the database broke the protocol: {error}"));
             }
+            if self.client_waits() {
+                // Not only at the end of what has come: what the client has sent is then
+                // looked at after the same answers, however they are cut.
+                self.after_server(now);
+            }
         }
         if self.phase != Phase::Closed {
             self.after_server(now);
@@ -247,7 +252,7 @@ impl Session {
                 self.parts.forget("");
                 return Ok(());
             }
-            (b'n', Some(Expected::QueryDescribe)) => {
+            (b'n', Some(Expected::QueryDescribe)) | (b'3', Some(Expected::OwnClose)) => {
                 self.pending.pop();
                 return Ok(());
             }
@@ -446,8 +451,15 @@ impl Session {
             fields.error_response(&mut self.to_client);
         }
         if skips {
+            let skips_counted = self.pending.has_own_parse_behind();
             self.skip(now);
-            self.end_count();
+            // What is counted is the last that has gone out: an error of a part that a Sync
+            // has ended says nothing of it.
+            match (self.pending.is_skipping(), skips_counted) {
+                (true, true) => self.skip_count(),
+                (true, false) => self.end_count(),
+                (false, _) => {}
+            }
         }
     }
 
