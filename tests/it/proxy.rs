@@ -29,6 +29,8 @@ use tokio::{
 use crate::harness;
 
 mod limits;
+mod pipelines;
+mod volume;
 
 /// How to reach a database of a cluster as its superuser.
 fn access(cluster: &Cluster, database: &str) -> DatabaseAccess {
