@@ -332,7 +332,12 @@ impl Session {
                     self.complete(run, now);
                 }
             }
-            (b'G', Some(Expected::Query(_) | Expected::Execute(_))) => self.pending.copy_in(),
+            (b'G', Some(Expected::Query(_) | Expected::Execute(_))) => {
+                if self.pending.copy_in() {
+                    self.statements.join(self.client.part);
+                    self.portals.join(self.client.part);
+                }
+            }
             (b'H', Some(Expected::Query(run) | Expected::Execute(run))) => {
                 run.copy = Copy::Out;
                 run.copy_binary = message.get(HEADER).is_some_and(|format| *format != 0);

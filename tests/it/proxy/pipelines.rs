@@ -12,7 +12,7 @@ use super::*;
 const TABLE: &str = include_str!("pipelines.txt");
 /// What stands for DENIED where policy decides, and where PostgreSQL does.
 const REFUSED: &str = "DELETE FROM orders";
-const AN_ERROR: &str = "DELETE FROM nowhere";
+const AN_ERROR: &str = "DELETE FROM FROM orders";
 
 /// One step of a pipeline.
 enum Step {
@@ -76,7 +76,7 @@ fn step(step: &str, denied: &str) -> Step {
         "d" => framed(b'd', &[&unescaped(rest)]),
         "c" => framed(b'c', &[]),
         "f" => framed(b'f', &[b"no more\0"]),
-        "F" => framed(b'F', &[&[0, 0, 0, 42, 0, 0, 0, 0, 0, 0]]),
+        "F" => framed(b'F', &[&[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0]]),
         "W" => return Step::Wait,
         other => panic!("{other} is no step"),
     })
@@ -182,8 +182,8 @@ fn shown(messages: &[Vec<u8>]) -> Vec<String> {
         kind @ (b'E' | b'N') => {
             let fields = ErrorFields::parse(message).expect("fields");
             let sqlstate = match fields.sqlstate() {
-                // Refused here, and no such table (or function) there.
-                "42501" | "42P01" | "42883" => "refused",
+                // Refused here; a syntax error, or no such function, there.
+                "42501" | "42601" | "42883" => "refused",
                 other => other,
             };
             let fatal = if fields.is_fatal() { " FATAL" } else { "" };

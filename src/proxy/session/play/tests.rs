@@ -1,25 +1,44 @@
 //! Conversations of random bytes, and those of the committed corpus.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use proptest::prelude::*;
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
 
 use super::*;
 
-/// How many conversations are played; more by PGATE_PLAYS.
-fn cases() -> u32 {
-    std::env::var("PGATE_PLAYS").ok().and_then(|plays| plays.parse().ok()).unwrap_or(2000)
+/// How many conversations are played where `PGATE_FUZZ_SECONDS` doesn't say how long.
+const CASES: u32 = 2_000;
+
+fn seconds() -> Option<Duration> {
+    let text = std::env::var("PGATE_FUZZ_SECONDS").ok()?;
+    Some(Duration::from_secs(text.parse().expect("PGATE_FUZZ_SECONDS is a number")))
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_refusal_anywhere_is_what_an_error_of_postgresql_is(
-        data in prop::collection::vec(any::<u8>(), 0..160),
-    ) {
-        run(&data);
+#[test]
+fn a_refusal_anywhere_is_what_an_error_of_postgresql_is() {
+    let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let (began, mut played) = (Instant::now(), 0);
+    loop {
+        runner
+            .run(&prop::collection::vec(any::<u8>(), 0..200), |data| {
+                run(&data);
+                Ok(())
+            })
+            .unwrap_or_else(|found| panic!("{found}"));
+        played += CASES;
+        if seconds().is_none_or(|seconds| began.elapsed() >= seconds) {
+            break;
+        }
     }
+    eprintln!("conversation: {played} conversations");
 }
 
 #[test]
