@@ -85,7 +85,7 @@ impl Cap {
     }
 
     /// A cap for tests of the machine.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn for_test(most: u64) -> Self {
         let refusal = Refusal {
             statement: 1,

@@ -25,7 +25,9 @@ use crate::harness::{self, Carried};
 
 mod bounds;
 mod limits;
+mod pipelines;
 mod positions;
+mod volume;
 
 /// How to reach a database of a cluster as its superuser.
 fn access(cluster: &Cluster, database: &str) -> DatabaseAccess {

@@ -7,7 +7,7 @@ use std::{collections::HashSet, fmt, sync::Arc};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use crate::proxy::allowance::Cap;
 use crate::{
     grant::HoldId,
@@ -190,7 +190,7 @@ impl Permit {
     }
 
     /// A permit for tests of the machine and of the engine.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn for_test(
         statement: u64,
         rewritten: Option<Rewritten>,
@@ -221,13 +221,21 @@ impl Permit {
     }
 
     /// The same for a Parse of a held statement, or for a run that this hold approved.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn held_for_test(self, approval: Option<HoldId>) -> Self {
         let leave = match approval {
             Some(hold) => Leave::Run { approval: Some(Approval { hold, lifted: Arc::from([]) }) },
             None => Leave::Prepare,
         };
         Self { leave, ..self }
+    }
+
+    /// The same permit for a write of at most so many rows.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn counting_for_test(self, most: u64) -> Self {
+        let written = Some(Arc::new(Cap::for_test(most)));
+        let allowance = Allowance { written, ..self.allowance };
+        Self { allowance, decided_when_run: true, ..self }
     }
 
     /// The same permit for rows that are looked through.

@@ -48,10 +48,16 @@ impl Review {
     }
 
     /// A review for tests of the machine.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(in crate::proxy) fn for_test(request: StatementRequest, decided: Decided) -> Self {
         let (holds, by_rows) = (Vec::new(), Arc::from([]));
         Self { statement: 1, request, decided: Arc::new(decided), holds, by_rows, estimate: None }
+    }
+
+    /// What waits.
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::proxy) fn request_for_test(&self) -> &StatementRequest {
+        &self.request
     }
 }
 

@@ -21,6 +21,8 @@ mod detection;
 mod hygiene;
 mod names;
 mod pending;
+#[cfg(any(test, fuzzing))]
+pub mod play;
 mod returned;
 mod server_side;
 mod substitute;
@@ -360,6 +362,11 @@ impl Session {
         self.fatal(sqlstate, &format!("pgate ended the session: {detail}"));
         self.close(detail.clone());
         self.effects.push_back(Effect::EndSession { reason, detail });
+    }
+
+    /// Whether there is something of the client's that hasn't been looked at.
+    fn client_waits(&self) -> bool {
+        self.client.backlog() > 0 || matches!(self.waiting, Waiting::Settlement(_))
     }
 
     /// The time is a duration since the connection's start.

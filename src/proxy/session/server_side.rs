@@ -66,6 +66,11 @@ impl Session {
             if let Err(error) = self.server_step(&mut bytes, now) {
                 self.violation(&format!("the database broke the protocol: {error}"));
             }
+            if self.client_waits() {
+                // Not only at the end of what has come: what the client has sent is then
+                // looked at after the same answers, however they are cut.
+                self.after_server(now);
+            }
         }
         if self.phase != Phase::Closed {
             self.after_server(now);
@@ -282,7 +287,7 @@ impl Session {
                 self.parts.forget("");
                 return Ok(());
             }
-            (b'n', Some(Expected::QueryDescribe)) => {
+            (b'n', Some(Expected::QueryDescribe)) | (b'3', Some(Expected::OwnClose)) => {
                 self.pending.pop();
                 return Ok(());
             }
@@ -362,7 +367,12 @@ impl Session {
                     self.complete(run, now);
                 }
             }
-            (b'G', Some(Expected::Query(_) | Expected::Execute(_))) => self.pending.copy_in(),
+            (b'G', Some(Expected::Query(_) | Expected::Execute(_))) => {
+                if self.pending.copy_in() {
+                    self.statements.join(self.client.part);
+                    self.portals.join(self.client.part);
+                }
+            }
             (b'H', Some(Expected::Query(run) | Expected::Execute(run))) => {
                 run.copy = Copy::Out;
                 run.copy_binary = message.get(HEADER).is_some_and(|format| *format != 0);
@@ -481,8 +491,15 @@ impl Session {
             fields.error_response(&mut self.to_client);
         }
         if skips {
+            let skips_counted = self.pending.has_own_parse_behind();
             self.skip(now);
-            self.end_count();
+            // What is counted is the last that has gone out: an error of a part that a Sync
+            // has ended says nothing of it.
+            match (self.pending.is_skipping(), skips_counted) {
+                (true, true) => self.skip_count(),
+                (true, false) => self.end_count(),
+                (false, _) => {}
+            }
         }
     }
 

@@ -9,9 +9,17 @@ use crate::{
 
 /// A text that is a syntax error in every PostgreSQL, in every transaction state:
 /// the raw parser sees it before anything else does.
-const REJECTED: &str = "pgate refused this statement";
+pub(super) const REJECTED: &str = "pgate refused this statement";
 
-/// Stands in for a Query or a FunctionCall.
+/// A FunctionCall of OID 0, which no function has, without arguments.
+pub(super) const NO_FUNCTION: &[u8] = b"F\0\0\0\x0e\0\0\0\0\0\0\0\0\0\0";
+
+/// Stands in for a FunctionCall. A Query wouldn't do: it drops the unnamed statement.
+pub(super) fn function(out: &mut BytesMut) {
+    out.extend_from_slice(NO_FUNCTION);
+}
+
+/// Stands in for a Query.
 pub(super) fn query(out: &mut BytesMut) {
     wire::query(REJECTED, out);
 }

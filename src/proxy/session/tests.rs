@@ -329,8 +329,8 @@ fn the_unnamed_statement_is_gone_after_a_refused_parse_of_it() {
 fn a_function_call_is_refused_in_its_place() {
     let mut rig = Rig::new(false);
     rig.client(&message(b'F', &[0, 0, 0, 42, 0, 0, 0, 0, 0, 0]));
-    assert_eq!(rig.sent(), query("pgate refused this statement"));
-    rig.server(&all(&[error("42601", "syntax error"), ready(b'I')]));
+    assert_eq!(rig.sent(), message(b'F', &[0; 10]), "of no function");
+    rig.server(&all(&[error("42883", "function with OID 0 does not exist"), ready(b'I')]));
     assert_eq!(rig.got(), "EZ");
     assert_eq!(rig.asked[0].protocol, Protocol::Function);
 }

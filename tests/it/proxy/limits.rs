@@ -180,6 +180,27 @@ async fn in_the_extended_protocol_too_many_rows_undo_what_is_before_the_sync() {
 }
 
 #[tokio::test]
+async fn an_error_ahead_in_the_pipeline_lets_no_write_of_too_many_rows_pass() {
+    let session = ten_rows().await;
+    let mut raw = session.raw().await;
+    let fails = [extended("SELECT nothing FROM nowhere"), SYNC.to_vec()].concat();
+    let many = bytes(|out| wire::query(UNFORESEEN, out));
+    // All in one packet: the error comes while the count of the write is awaited.
+    raw.send(&[fails.clone(), many.clone()].concat()).await;
+    assert_eq!(tags(&raw.until(b'Z').await), "EZ");
+    assert_eq!(tags(&raw.until(b'Z').await), "EZ");
+    raw.send(&[fails, extended(UNFORESEEN), SYNC.to_vec()].concat()).await;
+    assert_eq!(tags(&raw.until(b'Z').await), "EZ");
+    assert_eq!(tags(&raw.until(b'Z').await), "12EZ");
+    assert_eq!(session.changed().await, 0);
+    // Without a Sync between them the write is skipped, and so is what follows it.
+    let skipped = [extended("SELECT nothing FROM nowhere"), many, extended("SELECT 1")];
+    raw.send(&[skipped.concat(), SYNC.to_vec()].concat()).await;
+    assert_eq!(tags(&raw.until(b'Z').await), "EZ");
+    assert_eq!(session.changed().await, 0);
+}
+
+#[tokio::test]
 async fn a_counted_query_answers_as_a_query_does() {
     let session = ten_rows().await;
     let mut raw = session.raw().await;
