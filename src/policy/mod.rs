@@ -23,6 +23,7 @@ mod verdict;
 
 pub use compile::{
     CompileError, Compiled, Enforcement, Misfit, PRIVILEGE_ROLE_PREFIX, Unbound, bound, compile,
+    foreseen,
 };
 pub use condition::{Condition, Day, Hours, Window};
 pub use decide::{Counted, Decision, RowRule, decide};

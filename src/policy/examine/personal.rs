@@ -125,7 +125,7 @@ impl Personal {
 
     /// Whether a column of this type can hold it.
     fn fits(self, column: &Column) -> bool {
-        let base = column.base_type.as_str();
+        let base = &*column.base_type;
         let base = base.strip_prefix('_').unwrap_or(base);
         let text = matches!(base, "text" | "varchar" | "bpchar" | "json" | "jsonb" | "bytea")
             || base == "citext"
