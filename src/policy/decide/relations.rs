@@ -29,8 +29,8 @@ impl Judge<'_> {
                 reason: format!("{schema}.{name} is pgate's own"),
                 hint: String::new(),
             }),
-            _ if relation.temporary
-                || schema.starts_with("pg_temp")
+            _ if (relation.temporary || schema.starts_with("pg_temp"))
+                && !self.is_unrestricted()
                 || schema.starts_with("pg_toast") =>
             {
                 Err(Denied {
@@ -190,7 +190,10 @@ impl Judge<'_> {
                 path.iter().find(|schema| !schema.starts_with("pg_"))?
             }
         };
-        let own = schema.starts_with("pg_") || schema == "information_schema" || schema == "pgate";
+        let temporary = schema == "pg_temp" && self.is_unrestricted();
+        let own = schema.starts_with("pg_") && !temporary
+            || schema == "information_schema"
+            || schema == "pgate";
         (!own).then(|| schema.clone())
     }
 }
