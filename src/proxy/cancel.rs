@@ -59,19 +59,19 @@ impl CancelKeys {
         self.by_process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Issues a random key with a secret of `length` bytes.
-    pub(super) fn issue(&self, length: usize) -> IssuedKey {
+    /// Issues a key with a random secret of `length` bytes. Its process is the server's,
+    /// which clients compare with `pg_backend_pid()` and find in notifications; one by
+    /// chance where the server has told none, or another connection still goes by it.
+    pub(super) fn issue(&self, length: usize, server: Option<i32>) -> IssuedKey {
         let mut random = rand::rng();
         let mut secret = vec![0; length];
         random.fill_bytes(&mut secret);
         let (to, requests) = mpsc::channel(4);
         let mut entries = self.lock();
-        let process = loop {
-            let process = random.random_range(1..i32::MAX);
-            if !entries.contains_key(&process) {
-                break process;
-            }
-        };
+        let mut process = server.unwrap_or_else(|| random.random_range(1..i32::MAX));
+        while entries.contains_key(&process) {
+            process = random.random_range(1..i32::MAX);
+        }
         entries.insert(process, Entry { secret: secret.clone(), to });
         IssuedKey { key: BackendKey { process, secret }, requests, keys: self.clone() }
     }

@@ -18,7 +18,7 @@ use crate::wire::{
 
 /// Settings that a client may send in its start-up: they change how values are shown,
 /// or how the client itself waits, and nothing that pgate relies on.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 13] = [
     "datestyle",
     "intervalstyle",
     "timezone",
@@ -28,6 +28,9 @@ const HARMLESS: [&str; 10] = [
     "geqo",
     "lock_timeout",
     "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "default_transaction_isolation",
+    "default_transaction_deferrable",
     "client_min_messages",
 ];
 

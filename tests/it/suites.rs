@@ -20,8 +20,10 @@ use secrecy::ExposeSecret as _;
 use self::differences::Expected;
 use crate::harness::{own_stage, pgate, run};
 
-/// The database that every suite finds, made anew for each run.
-const DATABASE: &str = "suite";
+/// The database that every suite finds, made anew for each run. asyncpg's tests name it.
+const DATABASE: &str = "postgres";
+/// The database to be in while that one is made.
+const ELSEWHERE: &str = "template1";
 
 const POLICY: &str = r#"
 [role.everything]
@@ -76,16 +78,16 @@ fn here(file: &str) -> PathBuf {
 async fn same_results(suite: &str) {
     let Some(folder) = fetched(suite) else { return };
     let stage = open_stage().await;
-    let script = [here(&format!("{suite}.sh")), folder];
+    let script = [here(&format!("{suite}.sh")), folder.clone()];
     let script: Vec<_> = script.iter().map(|path| path.to_str().unwrap()).collect();
 
     let mut direct = Command::new("bash");
-    direct.args(&script).envs(direct_environment(&stage)).env("TEST_OUTPUT", suite);
-    let direct = outcomes(direct);
+    direct.args(&script).envs(direct_environment(&stage));
+    let direct = outcomes(direct, &folder.join("direct.log"));
     database_anew(&stage).await;
     let connect = ["connect", "suite", "--role", "everything", "--reason", "tests of others"];
     let arguments = [&connect[..], &["--", "bash"], &script].concat();
-    let through = outcomes(pgate(&stage, "ana", &arguments));
+    let through = outcomes(pgate(&stage, "ana", &arguments), &folder.join("pgate.log"));
 
     let differing = differing(&direct, &through);
     println!(
@@ -97,8 +99,9 @@ async fn same_results(suite: &str) {
     Expected::read(&here(&format!("{suite}.txt"))).holds(suite, &differing);
 }
 
-/// What each test of one run gave.
-fn outcomes(mut command: Command) -> BTreeMap<String, String> {
+/// What each test of one run gave. What it said else is left in `log`, for whoever looks
+/// into a difference.
+fn outcomes(mut command: Command, log: &Path) -> BTreeMap<String, String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let outcomes: BTreeMap<_, _> = said
@@ -106,6 +109,7 @@ fn outcomes(mut command: Command) -> BTreeMap<String, String> {
         .filter_map(|line| line.split_once('\t'))
         .map(|(name, outcome)| (name.to_owned(), outcome.to_owned()))
         .collect();
+    std::fs::write(log, &output.stderr).unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!outcomes.is_empty(), "no test ran: {said}\n{stderr}");
     outcomes
@@ -151,8 +155,9 @@ async fn open_stage() -> Stage {
 }
 
 async fn database_anew(stage: &Stage) {
-    for sql in ["DROP DATABASE IF EXISTS suite WITH (FORCE)", "CREATE DATABASE suite"] {
-        stage.cluster().execute("postgres", sql).await.unwrap();
+    let drop = format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)");
+    for sql in [drop, format!("CREATE DATABASE {DATABASE} TEMPLATE template0")] {
+        stage.cluster().execute(ELSEWHERE, &sql).await.unwrap();
     }
 }
 

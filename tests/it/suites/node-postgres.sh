@@ -3,7 +3,7 @@
 # Makefile runs it, one process for each file. Prints a line for each file and for each
 # test in it: name, tabulator, outcome.
 set -uo pipefail
-cd "$1/pg"
+cd "$1/pg" || exit 1
 
 node script/create-test-tables.js >&2 || exit 1
 # Where a whole second passes between two answers, that is the machine's, not pgate's.

@@ -1,63 +1,61 @@
-//! PostgreSQL's own regression suite, script by script in the order of its schedule. Each
-//! script runs twice in the same state of the database: what the scripts before it leave
-//! when they run directly. So one refusal spoils no more than the script that it is in.
+//! PostgreSQL's own regression suite, in the order of its schedule. Each group of scripts
+//! runs twice in the same state of the database: what the groups before it leave when they
+//! run directly. So one refusal spoils no more than the group that it is in.
 //!
 //! What psql prints after each line of a script is compared. A difference is named by the
 //! script and pgate's rule; one without a refusal in it by the refusal above it, or, where
 //! there is none, by its line.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt::Write as _,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use pgate::demo::stage::Stage;
 use sqlx::Row as _;
 
-use super::{DATABASE, Expected, direct_environment, fetched, here, open_stage};
+use super::{DATABASE, ELSEWHERE, Expected, direct_environment, fetched, here, open_stage};
 use crate::harness::pgate;
 
 /// The state that the scripts run so far have left.
 const BEFORE: &str = "suite_before";
 
-/// As pg_regress calls it.
-const PSQL: [&str; 4] = ["psql", "-X", "-a", "-q"];
-
 #[tokio::test]
 async fn postgresqls_regression_suite_gets_the_same_results_as_directly() {
     let Some(folder) = fetched("regression") else { return };
     let stage = open_stage().await;
-    stage.cluster().execute("postgres", SETTINGS).await.unwrap();
-    stage.cluster().execute("postgres", "CREATE DATABASE suite_before").await.unwrap();
-    let chosen = std::env::var("PGATE_SUITES_SCRIPTS").unwrap_or_default();
-    let chosen: BTreeSet<_> = chosen.split_whitespace().collect();
+    stage
+        .cluster()
+        .execute(ELSEWHERE, &format!("CREATE DATABASE {BEFORE} TEMPLATE template0"))
+        .await
+        .unwrap();
     let (mut lines, mut same) = (0, 0);
     let mut differing = BTreeMap::new();
-    for script in schedule(&folder) {
-        let file = folder.join("sql").join(format!("{script}.sql"));
-        let Ok(text) = std::fs::read(&file) else { continue };
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let arguments = [&PSQL[..], &["-f", file.to_str().unwrap()]].concat();
-        let through = if chosen.is_empty() || chosen.contains(&*script) {
-            renew(&stage, BEFORE).await;
-            let reason = ["--role", "everything", "--reason", "tests of others", "--"];
-            let connect = [&["connect", "suite"], &reason[..], &arguments[..]].concat();
-            Some(printed(pgate(&stage, "ana", &connect), &folder))
-        } else {
-            None
+    for group in schedule(&folder) {
+        let runs = |suffix: &str| {
+            let fixed = [here("regression.sh").display().to_string(), folder.display().to_string()];
+            fixed.into_iter().chain([suffix.to_owned()]).chain(group.clone()).collect::<Vec<_>>()
         };
-        renew(&stage, BEFORE).await;
-        let mut direct = Command::new("psql");
-        direct.args(&arguments[1..]).envs(direct_environment(&stage));
-        let direct = printed(direct, &folder);
+        renew(&stage).await;
+        let connect = ["connect", "suite", "--role", "everything", "--reason", "tests of others"];
+        finish(pgate(&stage, "ana", &connect).args(["--", "bash"]).args(runs("pgate")));
+        renew(&stage).await;
+        let direct = direct_environment(&stage);
+        finish(Command::new("bash").args(runs("direct")).env_clear().envs(direct));
         keep(&stage).await;
-        if let Some(through) = through {
-            let compared = compare(&script, &text, &direct, &through);
+        for script in &group {
+            let read = |file: &str| {
+                let bytes = std::fs::read(folder.join(file)).unwrap();
+                String::from_utf8_lossy(&bytes).into_owned()
+            };
+            let text = read(&format!("sql/{script}.sql"));
+            let direct = read(&format!("results/{script}.direct"));
+            let through = read(&format!("results/{script}.pgate"));
+            let compared = compare(script, &text, &direct, &through);
             lines += compared.lines;
             same += compared.lines - compared.different;
-            write_down(&folder, &script, &direct, &through);
             differing.extend(compared.differing);
         }
     }
@@ -65,28 +63,34 @@ async fn postgresqls_regression_suite_gets_the_same_results_as_directly() {
     Expected::read(&here("regression.txt")).holds("regression", &differing);
 }
 
-/// What pg_regress sets for every database of a run.
-const SETTINGS: &str = "
-    ALTER SYSTEM SET max_prepared_transactions = 2;
-    ALTER ROLE postgres SET datestyle = 'Postgres, MDY';
-    ALTER ROLE postgres SET timezone = 'PST8PDT';
-    ALTER ROLE postgres SET intervalstyle = 'postgres_verbose'";
-
-/// The scripts in the order of the schedule.
-fn schedule(folder: &Path) -> Vec<String> {
+/// The groups of scripts in the order of the schedule. No script needs another of its
+/// group. `PGATE_SUITES_SCRIPTS` picks the groups in which its words are; what others
+/// leave is missing then.
+fn schedule(folder: &Path) -> Vec<Vec<String>> {
+    let chosen = std::env::var("PGATE_SUITES_SCRIPTS").unwrap_or_default();
+    let chosen: Vec<_> = chosen.split_whitespace().collect();
     let text = std::fs::read_to_string(folder.join("parallel_schedule")).unwrap();
     text.lines()
         .filter_map(|line| line.strip_prefix("test:"))
-        .flat_map(str::split_whitespace)
-        .map(str::to_owned)
+        .map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|group| {
+            chosen.is_empty()
+                || group.iter().any(|script| script == "test_setup" || chosen.contains(&&**script))
+        })
         .collect()
+}
+
+/// A run that gets to its end says nothing.
+fn finish(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Puts a fresh copy of this database in the place of the one that scripts run in, and
 /// takes away what a script has left beside it.
-async fn renew(stage: &Stage, from: &str) {
+async fn renew(stage: &Stage) {
     drop_database(stage).await;
-    let mut admin = stage.cluster().connect("postgres").await.unwrap();
+    let mut admin = stage.cluster().connect(ELSEWHERE).await.unwrap();
     let leftover = "SELECT format('DROP ROLE %I', rolname) FROM pg_roles
         WHERE rolname LIKE 'regress%' AND NOT EXISTS (SELECT FROM pg_shdepend
             WHERE refobjid = pg_roles.oid)";
@@ -94,53 +98,23 @@ async fn renew(stage: &Stage, from: &str) {
         let drop = row.get::<String, _>(0);
         sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut admin).await.unwrap();
     }
-    let copy = format!("CREATE DATABASE {DATABASE} TEMPLATE {from} STRATEGY file_copy");
-    stage.cluster().execute("postgres", &copy).await.unwrap();
+    let copy = format!("CREATE DATABASE {DATABASE} TEMPLATE {BEFORE} STRATEGY file_copy");
+    stage.cluster().execute(ELSEWHERE, &copy).await.unwrap();
 }
 
 async fn drop_database(stage: &Stage) {
     let drop = format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)");
-    stage.cluster().execute("postgres", &drop).await.unwrap();
+    stage.cluster().execute(ELSEWHERE, &drop).await.unwrap();
 }
 
 /// The next script begins where this one ended.
 async fn keep(stage: &Stage) {
     let drop = format!("DROP DATABASE {BEFORE} WITH (FORCE)");
-    stage.cluster().execute("postgres", &drop).await.unwrap();
+    stage.cluster().execute(ELSEWHERE, &drop).await.unwrap();
     let rename = format!("ALTER DATABASE {DATABASE} RENAME TO {BEFORE}");
-    stage.cluster().execute("postgres", &rename).await.unwrap();
-    let again = format!("CREATE DATABASE {DATABASE}");
-    stage.cluster().execute("postgres", &again).await.unwrap();
-}
-
-/// All that psql prints, both streams in their order.
-fn printed(mut psql: Command, folder: &Path) -> String {
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    psql.env("PG_ABS_SRCDIR", folder)
-        .env("PG_ABS_BUILDDIR", folder)
-        .env("PG_LIBDIR", folder)
-        .env("PG_DLSUFFIX", ".so")
-        .env("PGTZ", "PST8PDT")
-        .env("PGDATESTYLE", "Postgres, MDY")
-        .env("LC_MESSAGES", "C")
-        .stdin(std::process::Stdio::null())
-        .stdout(writer.try_clone().unwrap())
-        .stderr(writer);
-    let mut child = psql.spawn().unwrap();
-    // Its copies of the pipe's end would keep it open.
-    drop(psql);
-    let mut all = Vec::new();
-    std::io::Read::read_to_end(&mut reader, &mut all).unwrap();
-    child.wait().unwrap();
-    String::from_utf8_lossy(&all).into_owned()
-}
-
-/// For whoever looks into a difference.
-fn write_down(folder: &Path, script: &str, direct: &str, through: &str) {
-    let results = folder.join("results");
-    std::fs::create_dir_all(&results).unwrap();
-    std::fs::write(results.join(format!("{script}.direct")), direct).unwrap();
-    std::fs::write(results.join(format!("{script}.pgate")), through).unwrap();
+    stage.cluster().execute(ELSEWHERE, &rename).await.unwrap();
+    let again = format!("CREATE DATABASE {DATABASE} TEMPLATE template0");
+    stage.cluster().execute(ELSEWHERE, &again).await.unwrap();
 }
 
 struct Compared {
