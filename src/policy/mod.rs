@@ -41,6 +41,6 @@ pub use model::{
     Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,
     Who,
 };
-pub use pace::Pace;
+pub use pace::{Pace, TooFast};
 pub use parse::{Case, CaseFile, Expected, PolicyError, is_policy_file, parse, parse_cases};
 pub use verdict::{Allowed, Denied, Held, RuleRef, Verdict};

@@ -7,8 +7,10 @@
 
 use std::sync::Arc;
 
-use super::admission::Refusal;
-use crate::policy::{Counted, Denied, Held, Role, RowRule, RuleRef, Verdict};
+use serde::Serialize;
+
+use super::{admission::Refusal, estimate::NotExplained};
+use crate::policy::{Counted, Denied, Held, Role, RowRule, RuleRef, TooFast, Verdict};
 
 /// The most of something, and the error where it is more.
 #[derive(Debug, Clone)]
@@ -40,6 +42,7 @@ impl Allowance {
                 message: format!("pgate stopped the statement: it returns more than {most} {what}"),
                 detail: format!("rule role.{}.limits.{key}", role.name),
                 hint: hint.to_owned(),
+                position: None,
             };
             Arc::new(Cap { most, refusal })
         };
@@ -76,6 +79,7 @@ impl Cap {
             message: format!("pgate: {reason}; the statement {did}"),
             detail: format!("rule {}", rule.rule()),
             hint,
+            position: None,
         };
         Self { most: rule.most, refusal }
     }
@@ -89,6 +93,7 @@ impl Cap {
             message: format!("pgate stopped the statement: it returns more than {most} rows"),
             detail: String::new(),
             hint: String::new(),
+            position: None,
         };
         Self { most, refusal }
     }
@@ -125,6 +130,39 @@ pub(super) fn foreseen(rules: &[RowRule], expected: Option<u64>) -> Result<Vec<H
     Ok(holds)
 }
 
+/// What becomes of a statement by how many rows it hits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OnRows {
+    /// The rule.
+    pub rule: RuleRef,
+    /// The most rows that it lets pass.
+    pub most: u64,
+    /// What becomes of more, in words.
+    pub says: String,
+}
+
+impl OnRows {
+    /// By this rule, of a statement whose rows PostgreSQL can foresee, or not.
+    pub(super) fn of(rule: &RowRule, explainable: Result<(), NotExplained>) -> Self {
+        let RowRule { most, counts, verdict } = rule;
+        let (counted, more) = match counts {
+            Counted::Written => (format!("undone if it writes more than {most}"), "written"),
+            Counted::Returned => (format!("stopped after {most} returned rows"), "returned"),
+        };
+        let says = match (verdict, explainable) {
+            (Verdict::Hold(_), Ok(())) => {
+                format!("held if more than {most} rows are estimated, or none can be; {counted}")
+            }
+            (Verdict::Hold(_), Err(why)) => {
+                format!("held, as the {more} rows can't be estimated: {why}")
+            }
+            (_, Ok(())) => format!("refused if more than {most} rows are estimated; {counted}"),
+            (_, Err(_)) => counted,
+        };
+        Self { rule: rule.rule().clone(), most: *most, says }
+    }
+}
+
 /// The refusal of one statement among several whose rows are to be counted.
 pub(super) fn not_alone(rule: &RowRule) -> Verdict {
     match &rule.verdict {
@@ -146,15 +184,31 @@ pub(super) fn pace_rule(role: &Role) -> RuleRef {
 }
 
 /// The refusal of a statement that comes too soon.
-pub(super) fn too_fast(role: &Role, wait: Option<std::time::Duration>) -> Denied {
+pub(super) fn too_fast(role: &Role, why: TooFast) -> Denied {
     let limit = role.limits.statements_per_minute.unwrap_or_default();
     Denied {
         rule: pace_rule(role),
         reason: format!("role {} may run {limit} statements a minute", role.name),
-        hint: match wait {
-            Some(wait) => format!("Try again in {} s.", wait.as_secs() + 1),
-            None => "Send fewer statements at once.".to_owned(),
-        },
+        hint: again(why, "Send fewer statements at once."),
+    }
+}
+
+/// The refusal of look-ups that come too soon.
+pub(super) fn too_many_lookups(role: &Role, per_minute: u32, why: TooFast) -> Denied {
+    Denied {
+        rule: RuleRef { rule: format!("role.{}.limits.lookups", role.name), place: None },
+        reason: format!(
+            "role {} allows {per_minute} look-ups of masked values a minute",
+            role.name
+        ),
+        hint: again(why, "Look fewer values up in one statement."),
+    }
+}
+
+fn again(why: TooFast, fewer: &str) -> String {
+    match why {
+        TooFast::Wait(wait) => format!("Try again in {} s.", wait.as_secs() + 1),
+        TooFast::TooMany => fewer.to_owned(),
     }
 }
 
@@ -186,6 +240,23 @@ mod tests {
         assert_eq!(word(Some(101)), "too many (PostgreSQL expects 101)");
         assert_eq!(word(None), "hold");
         assert_eq!(foreseen(&[rule(5, true)], None), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_rule_on_rows_says_what_becomes_of_more_with_an_estimate_and_without() {
+        let says = |denies, explainable| OnRows::of(&rule(10, denies), explainable).says;
+        let why = NotExplained::ForeignCode;
+        let told =
+            [says(false, Ok(())), says(true, Ok(())), says(false, Err(why)), says(true, Err(why))];
+        let expected = [
+            "held if more than 10 rows are estimated, or none can be; undone if it writes more \
+             than 10",
+            "refused if more than 10 rows are estimated; undone if it writes more than 10",
+            "held, as the written rows can't be estimated: it calls functions, operators or \
+             types that aren't PostgreSQL's own",
+            "undone if it writes more than 10",
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

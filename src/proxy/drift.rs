@@ -130,6 +130,16 @@ impl Drift {
         Ok((newer.ruling, decided))
     }
 
+    /// An earlier decision on exactly this text, if it holds on a catalog that is current.
+    pub(super) fn recall(&self, sql: &str) -> Option<(Arc<Ruling>, Arc<Decided>)> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        if current.asked.elapsed() > TRUSTED_FOR {
+            return None;
+        }
+        let decided = current.ruling.recall(sql, Timestamp::now())?;
+        (!decided.unresolved).then(|| (current.ruling.clone(), decided))
+    }
+
     /// Decides a query string after a look at the catalog as it is now: what a reviewer
     /// has approved may have been waiting for a while.
     pub(super) async fn decide_anew(

@@ -215,7 +215,8 @@ async fn read_password(stream: &mut Stream) -> Result<Vec<u8>, HandshakeError> {
 }
 
 fn own(sqlstate: &'static str, message: String, hint: &str) -> Refusal {
-    Refusal { statement: 0, sqlstate, message, detail: String::new(), hint: hint.to_owned() }
+    let (detail, hint) = (String::new(), hint.to_owned());
+    Refusal { statement: 0, sqlstate, message, detail, hint, position: None }
 }
 
 /// Tells a client that it is refused.

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::{
     admission::{Forget, Rewritten},
-    allowance,
+    allowance::{self, OnRows},
     estimate::{self, NotExplained},
 };
 use crate::{
@@ -46,6 +46,10 @@ pub struct Decided {
     pub(super) unresolved: bool,
     /// The rules that hang on how many rows it hits.
     pub(super) row_rules: Vec<RowRule>,
+    /// Why PostgreSQL can't be asked what it expects of it before it may run.
+    pub(super) explainable: Result<(), NotExplained>,
+    /// The character at which it is no SQL, from 1, where that is all that is wrong.
+    pub(super) misplaced: Option<usize>,
     /// How many statements it holds.
     pub(super) statements: u32,
     /// Whether it only ends a transaction, or part of one.
@@ -71,8 +75,6 @@ pub(super) struct HeldText {
     pub(super) holds: Vec<Held>,
     /// What it is apart from its constants.
     pub(super) shape: Option<Shape>,
-    /// Why PostgreSQL can't be asked what it expects of it before a reviewer has approved it.
-    pub(super) explainable: Result<(), NotExplained>,
 }
 
 /// The shapes of the relations with masked columns, by OID.
@@ -167,12 +169,13 @@ impl Ruling {
     fn decide_afresh(&self, text: &str, now: Timestamp) -> Decided {
         let statements = match sql::analyse(text, &self.catalog) {
             Ok(statements) => statements,
-            Err(sql::AnalysisError::Syntax(message)) => {
-                return Decided::refused(Denied {
+            Err(sql::AnalysisError::Syntax { message, position }) => {
+                let denied = Denied {
                     rule: builtin(SYNTAX),
                     reason: message,
                     hint: "pgate reads statements by PostgreSQL 18's grammar.".into(),
-                });
+                };
+                return Decided { misplaced: position, ..Decided::refused(denied) };
             }
             Err(error) => {
                 return Decided::refused(Denied {
@@ -248,10 +251,8 @@ impl Ruling {
             }
         };
         let by_rows = |rule: &RowRule| matches!(rule.verdict, Verdict::Hold(_));
-        let held = (!holds.is_empty() || row_rules.iter().any(by_rows)).then(|| {
-            let explainable = estimate::explainable(&statements);
-            Box::new(HeldText { holds, shape: sql::shape(text), explainable })
-        });
+        let held = (!holds.is_empty() || row_rules.iter().any(by_rows))
+            .then(|| Box::new(HeldText { holds, shape: sql::shape(text) }));
         Decided {
             verdict,
             rewritten,
@@ -261,6 +262,8 @@ impl Ruling {
             lookups: looked_up,
             unresolved,
             row_rules,
+            explainable: estimate::explainable(&statements),
+            misplaced: None,
             statements: u32::try_from(statements.len()).unwrap_or(u32::MAX),
             ends_transaction: statements.iter().all(ends_transaction),
             runs: statements.iter().flat_map(run).collect(),
@@ -338,6 +341,41 @@ impl Decided {
         &self.verdict
     }
 
+    /// The verdict where PostgreSQL expects it to hit so many rows; none means that it
+    /// hasn't been asked. What it can't be asked about is decided as a session decides it.
+    pub fn verdict_on(&self, rows: Option<u64>) -> Verdict {
+        if rows.is_none() && self.explainable.is_ok() || matches!(self.verdict, Verdict::Deny(_)) {
+            return self.verdict.clone();
+        }
+        let rows = rows.filter(|_| self.explainable.is_ok());
+        match allowance::foreseen(&self.row_rules, rows) {
+            Err(denied) => Verdict::Deny(denied),
+            Ok(by_rows) => match self.holds_with(by_rows).into_iter().next() {
+                Some(held) => Verdict::Hold(held),
+                None => self.verdict.clone(),
+            },
+        }
+    }
+
+    /// What hangs on how many rows it hits.
+    pub fn on_rows(&self) -> Vec<OnRows> {
+        self.row_rules.iter().map(|rule| OnRows::of(rule, self.explainable)).collect()
+    }
+
+    /// Whose approval it takes, and by which rule: each of them.
+    pub(super) fn holds_with(&self, by_rows: Vec<Held>) -> Vec<Held> {
+        let mut holds = self.held.as_ref().map_or_else(Vec::new, |held| held.holds.clone());
+        for held in by_rows {
+            // The rows are what its reviewers should know: an earlier approval of the
+            // same statement with other values says nothing of them.
+            match holds.iter_mut().find(|known| known.reviewers == held.reviewers) {
+                Some(known) => *known = held,
+                None => holds.push(held),
+            }
+        }
+        holds
+    }
+
     /// The text that PostgreSQL gets in its place, where masks change it.
     pub fn rewritten(&self) -> Option<&str> {
         self.rewritten.as_ref().map(|rewritten| &*rewritten.text)
@@ -353,6 +391,8 @@ impl Decided {
             lookups: 0,
             unresolved: false,
             row_rules: Vec::new(),
+            explainable: Err(NotExplained::Kind),
+            misplaced: None,
             statements: 1,
             ends_transaction: false,
             cursors: Vec::new(),

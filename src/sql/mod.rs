@@ -10,6 +10,7 @@ mod analyse;
 mod catalog;
 mod facts;
 mod parse;
+mod position;
 mod prescan;
 mod pretty;
 mod quote;

@@ -10,7 +10,7 @@ use std::{
 
 use pg_query::protobuf::{ParseResult, ScanToken, Token};
 
-use super::prescan;
+use super::{position, prescan};
 
 /// Why a query string can't be analysed. It is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,8 +49,13 @@ pub enum AnalysisError {
     #[error("the statement is nested too deep to be analysed; simplify it")]
     TooDeep,
     /// PostgreSQL's grammar doesn't have it.
-    #[error("the statement could not be parsed: {0}")]
-    Syntax(String),
+    #[error("the statement could not be parsed: {message}")]
+    Syntax {
+        /// PostgreSQL's message.
+        message: String,
+        /// The character that it is about, from 1, where it can be told.
+        position: Option<usize>,
+    },
     /// The reader failed in a way that it should not.
     #[error("the statement could not be analysed: {0}")]
     Internal(String),
@@ -66,7 +71,10 @@ pub(super) fn tree(text: &str) -> Result<ParseResult, AnalysisError> {
         Ok(Err(pg_query::Error::Parse(message))) if message.contains("stack depth limit") => {
             Err(AnalysisError::TooDeep)
         }
-        Ok(Err(pg_query::Error::Parse(message))) => Err(AnalysisError::Syntax(message)),
+        Ok(Err(pg_query::Error::Parse(message))) => {
+            let position = position::of(text, &message);
+            Err(AnalysisError::Syntax { message, position })
+        }
         Ok(Err(error)) => Err(AnalysisError::Internal(error.to_string())),
         Err(_) => Err(AnalysisError::Internal("the parser's own walk failed".into())),
     }

@@ -170,6 +170,8 @@ impl Masked {
 
     /// The lines of the session log so far.
     fn log(&self) -> Vec<serde_json::Value> {
+        // Writes what would be written within a moment. A closed log has all of it.
+        let _ = self.spool.checkpoint(Timestamp::now());
         let log = std::fs::read_dir(self.spool.folder())
             .expect("the spool")
             .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())

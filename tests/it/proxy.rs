@@ -29,6 +29,7 @@ use tokio::{
 use crate::harness;
 
 mod limits;
+mod positions;
 
 /// How to reach a database of a cluster as its superuser.
 fn access(cluster: &Cluster, database: &str) -> DatabaseAccess {
@@ -147,6 +148,8 @@ impl Session {
 
     /// The lines of the session log so far.
     fn log(&self) -> Vec<serde_json::Value> {
+        // Writes what would be written within a moment. A closed log has all of it.
+        let _ = self.spool.checkpoint(Timestamp::now());
         let log = std::fs::read_dir(self.spool.folder())
             .expect("the spool")
             .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())

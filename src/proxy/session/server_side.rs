@@ -82,7 +82,16 @@ impl Session {
         }
         if self.server.partial.is_empty() {
             return match wire::header(bytes)? {
-                Some(header) if is_row(header.tag) && !self.looks_into_rows() => self.row(header),
+                Some(header) if is_row(header.tag) && !self.looks_into_rows() => {
+                    let whole = self.whole_rows(header.tag, bytes)?;
+                    let (rows, rest) = bytes.split_at(whole);
+                    *bytes = rest;
+                    if rows.is_empty() {
+                        return self.row(header);
+                    }
+                    self.to_client.extend_from_slice(rows);
+                    Ok(())
+                }
                 Some(header) if header.length <= bytes.len() => {
                     let (message, rest) = bytes.split_at(header.length);
                     *bytes = rest;
@@ -142,6 +151,32 @@ impl Session {
         }
         let left = left.saturating_sub(data.len());
         self.server.streaming = (left > 0).then_some((left, forward));
+    }
+
+    /// Counts the whole rows at the front of `bytes` that may go out as they are, and
+    /// returns their length: large results are forwarded in ranges, not row by row.
+    fn whole_rows(&mut self, tag: u8, bytes: &[u8]) -> Result<usize, WireError> {
+        let parts = &self.parts;
+        let Some(run) = self.pending.run() else { return Err(WireError::OutOfPlace(tag)) };
+        if self.server.withholding || (run.copy == Copy::Out) != (tag == b'd') {
+            return Ok(0);
+        }
+        if let Left::Unasked = run.left {
+            run.left = parts.left(run);
+        }
+        let (mut whole, mut rows) = (0, 0);
+        while let Some(header) = wire::header(&bytes[whole..])?
+            && header.tag == tag
+            && header.length <= bytes.len() - whole
+            && run.left.has_room_for(header.length)
+            && run.left.take(header.length)
+        {
+            whole += header.length;
+            rows += 1;
+        }
+        run.rows += rows;
+        run.bytes += u64::try_from(whole).unwrap_or(u64::MAX);
+        Ok(whole)
     }
 
     /// A row begins: it is counted, and streamed as far as the limit allows.

@@ -34,12 +34,17 @@ pub(super) fn execute(name: &str, out: &mut BytesMut) {
 
 /// The error that the client gets.
 pub(super) fn error(refusal: &Refusal) -> ErrorFields {
-    ErrorFields::new("ERROR", refusal.sqlstate, &refusal.message)
+    let error = ErrorFields::new("ERROR", refusal.sqlstate, &refusal.message)
         .with(field::DETAIL, &refusal.detail)
-        .with(field::HINT, &refusal.hint)
+        .with(field::HINT, &refusal.hint);
+    match refusal.position {
+        Some(position) => error.with(field::POSITION, &position.to_string()),
+        None => error,
+    }
 }
 
 /// A refusal of the machine's own.
 pub(super) fn own(sqlstate: &'static str, message: String, hint: &str) -> Refusal {
-    Refusal { statement: 0, sqlstate, message, detail: String::new(), hint: hint.to_owned() }
+    let (detail, hint) = (String::new(), hint.to_owned());
+    Refusal { statement: 0, sqlstate, message, detail, hint, position: None }
 }

@@ -118,6 +118,7 @@ fn judge(request: &StatementRequest, statement: u64) -> Admitted {
             message: "pgate refused: deletes aren't allowed".into(),
             detail: "rule role.readonly.deny[0]".into(),
             hint: "Ask for the role writer.".into(),
+            position: None,
         });
     }
     if sql.contains("HELD") && request.begun.is_none() {
