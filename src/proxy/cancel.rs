@@ -1,6 +1,6 @@
 //! Cancelling: the keys that clients get, and the requests that go upstream.
 //!
-//! A client never learns PostgreSQL's own key. Ours leads to the connection's task,
+//! A client never learns the secret of PostgreSQL's own key. Ours leads to the connection's task,
 //! which cancels only while a statement of that connection is in flight.
 
 use std::{
@@ -110,4 +110,22 @@ pub(super) async fn send(
     })
     .await
     .unwrap_or(Err(UpstreamError::Slow))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_the_servers_process_unless_another_connection_still_goes_by_it() {
+        let keys = CancelKeys::default();
+        let first = keys.issue(4, Some(42));
+        let second = keys.issue(4, Some(42));
+        assert_eq!(first.key.process, 42);
+        assert_ne!(second.key.process, 42);
+        drop(first);
+        assert_eq!(keys.issue(4, Some(42)).key.process, 42);
+        assert_eq!(keys.lock().len(), 1, "keys are given back");
+        assert!(keys.issue(32, None).key.process > 0);
+    }
 }

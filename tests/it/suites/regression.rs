@@ -8,7 +8,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     path::Path,
     process::{Command, Stdio},
 };
@@ -150,9 +149,8 @@ fn compare(script: &str, text: &str, direct: &str, through: &str) -> Compared {
         *count += 1;
     }
     let named = counts.into_iter().map(|(name, (count, other))| {
-        let mut how = String::new();
-        let _ = write!(how, "{:?}", other.chars().take(300).collect::<String>());
-        (format!("{script}: {name}, {count}"), how)
+        let first = other.chars().take(300).collect::<String>();
+        (format!("{script}: {name}"), format!("{count} times, first {first:?}"))
     });
     Compared { lines, different, differing: named.collect() }
 }
