@@ -14,7 +14,7 @@ for format in text binary; do
     said=$(timeout 60 node "$file" "$format" 2>&1 </dev/null)
     printf '%s (%s)\texit %s\n' "$name" "$format" $?
     printf '%s\n' "$said" >&2
-    sed -nE 's/^  (.*) (✔|FAILED!|\? - SKIPPED)$/\1\t\2/p' <<<"$said" | while IFS= read -r line; do
+    sed -nE 's/^  (.*[^ ]) +(✔|FAILED!|\? - SKIPPED)$/\1\t\2/p' <<<"$said" | while IFS= read -r line; do
       printf '%s (%s): %s\n' "$name" "$format" "$line"
     done
   done < <(find test/integration -name '*-tests.js' | LC_ALL=C sort)

@@ -116,6 +116,9 @@ async fn keep(stage: &Stage) {
     stage.cluster().execute(ELSEWHERE, &again).await.unwrap();
 }
 
+/// The hint of an error that pgate itself tells of a text that can't be read.
+const UNREADABLE: &str = "pgate reads statements by PostgreSQL 18's grammar";
+
 struct Compared {
     lines: usize,
     different: usize,
@@ -141,6 +144,7 @@ fn compare(script: &str, text: &str, direct: &str, through: &str) -> Compared {
         let rule = rule(other);
         let name = match &rule {
             Some(rule) => rule.clone(),
+            None if other.contains(UNREADABLE) => "what isn't SQL".to_owned(),
             None if refused => "after a refusal".to_owned(),
             None => format!("line {}", number + 1),
         };
