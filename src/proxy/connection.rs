@@ -99,7 +99,8 @@ async fn open(
             return Err(refusal.message);
         }
     };
-    let issued = shared.cancel_keys.issue(welcome.secret_length);
+    let server = upstream.key.as_ref().map(|key| key.process);
+    let issued = shared.cancel_keys.issue(welcome.secret_length, server);
     let mut session = Session::new(SessionConfig {
         connection: permit.connection(),
         masks: shared.masks,

@@ -237,6 +237,8 @@ impl Session {
     fn setting(&mut self, message: &[u8]) -> Result<(), WireError> {
         let (name, value) = wire::parse_parameter_status(message)?;
         let wanted = match name {
+            // By the one other name that PostgreSQL keeps for it.
+            "client_encoding" if value == "UNICODE" => None,
             "client_encoding" => Some("UTF8"),
             "standard_conforming_strings" => Some("on"),
             _ => None,

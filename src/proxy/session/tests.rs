@@ -500,6 +500,8 @@ fn a_setting_that_would_change_how_sql_is_read_ends_the_connection() {
         ("standard_conforming_strings", "off", true),
         ("client_encoding", "LATIN1", true),
         ("client_encoding", "UTF8", false),
+        // PostgreSQL keeps this name of it as the client wrote it, for old drivers' sake.
+        ("client_encoding", "UNICODE", false),
         ("TimeZone", "UTC", false),
     ] {
         let mut rig = Rig::new(false);
