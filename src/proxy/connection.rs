@@ -27,6 +27,7 @@ use super::{
     cancel::{self, CancelRequest, IssuedKey},
     engine::Shared,
     handshake::{self, Arrival, Welcome},
+    intake::Intake,
     listener::Caller,
     session::{Effect, Session, SessionConfig},
     stream::Stream,
@@ -122,8 +123,10 @@ async fn open(
         client,
         client_flush: false,
         client_closed: false,
+        from_client: Intake::default(),
         server_flush: false,
         upstream,
+        from_server: Intake::default(),
         issued,
         started,
         decision: None,
@@ -174,8 +177,10 @@ struct Shuttle {
     client: Stream,
     client_flush: bool,
     client_closed: bool,
+    from_client: Intake,
     server_flush: bool,
     upstream: Upstream,
+    from_server: Intake,
     issued: IssuedKey,
     started: Instant,
     decision: Option<Decision>,
@@ -310,11 +315,13 @@ impl Shuttle {
             return Poll::Ready(Moved::ClientGone);
         }
         let mut space = [MaybeUninit::uninit(); READ];
-        if session.to_client().len() < HIGH_WATER {
+        if session.to_client().len() < HIGH_WATER && !self.from_server.rests(cx) {
             let mut bytes = ReadBuf::uninit(&mut space);
             match Pin::new(&mut *server).poll_read(cx, &mut bytes) {
                 Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
                     session.server_bytes(bytes.filled(), self.started.elapsed());
+                    let amid = server.gathers() && session.is_amid_rows();
+                    self.from_server.took(bytes.filled().len(), READ, amid);
                     return Poll::Ready(Moved::Bytes);
                 }
                 Poll::Ready(_) => return Poll::Ready(Moved::ServerGone),
@@ -323,11 +330,13 @@ impl Shuttle {
         }
         let room = session.reads_client() || session.client_backlog() < HIGH_WATER;
         let hears = room && self.cancelling.is_none() && !self.client_closed;
-        if hears && session.to_server().len() < HIGH_WATER {
+        if hears && session.to_server().len() < HIGH_WATER && !self.from_client.rests(cx) {
             let mut bytes = ReadBuf::uninit(&mut space);
             match Pin::new(&mut *client).poll_read(cx, &mut bytes) {
                 Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
                     session.client_bytes(bytes.filled(), self.started.elapsed());
+                    let amid = client.gathers() && session.is_amid_copy_in();
+                    self.from_client.took(bytes.filled().len(), READ, amid);
                     return Poll::Ready(Moved::Bytes);
                 }
                 Poll::Ready(_) => {

@@ -14,6 +14,7 @@ mod drift;
 mod engine;
 mod estimate;
 mod handshake;
+mod intake;
 mod listener;
 mod own_connection;
 mod review;

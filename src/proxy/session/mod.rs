@@ -234,6 +234,16 @@ impl Session {
         self.client.backlog()
     }
 
+    /// Whether the rows of a result are coming from the server.
+    pub fn is_amid_rows(&mut self) -> bool {
+        self.pending.run().is_some_and(|run| run.rows > 0)
+    }
+
+    /// Whether the data of a COPY are coming from the client.
+    pub fn is_amid_copy_in(&mut self) -> bool {
+        self.pending.run().is_some_and(|run| matches!(run.copy, pending::Copy::In { data: true }))
+    }
+
     /// The client has closed its side without a Terminate.
     pub fn client_gone(&mut self) {
         match self.phase {

@@ -169,7 +169,8 @@ async fn direct(access: &DatabaseAccess) -> Peer<TcpStream> {
     else {
         panic!("no challenge");
     };
-    let (_, answer) = first.answer(&challenge, access.password.expose_secret()).expect("SCRAM");
+    let (_, answer, _) =
+        first.answer(&challenge, access.password.expose_secret(), None).expect("SCRAM");
     peer.say(&bytes(|out| wire::password_response(answer.as_bytes(), out))).await;
     peer.until(b"Z").await;
     peer

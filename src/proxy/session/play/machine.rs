@@ -181,6 +181,7 @@ impl Machine {
             message: "pgate: no".into(),
             detail: "rule role.clerk.deny[0]".into(),
             hint: String::new(),
+            position: None,
         })
     }
 
