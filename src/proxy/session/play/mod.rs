@@ -41,7 +41,7 @@ pub fn run(data: &[u8]) {
         })
         .chain(FAREWELL)
         .collect::<Vec<_>>();
-    let turns = order.chunks(2).map(|chunk| Turn::read(chunk)).collect::<Vec<_>>();
+    let turns = order.chunks(2).map(Turn::read).collect::<Vec<_>>();
     let mut played = Conversation::play(masks, &script, &turns);
     played.told_what_postgresql_alone_tells(&script);
     played.is_the_same_byte_by_byte(masks);

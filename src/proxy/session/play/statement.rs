@@ -190,7 +190,7 @@ pub(super) fn saying(what: u8, which: u8, whose: u8) -> Vec<Said> {
             // As libpq sends it: the Sync goes out before the COPY is known.
             let ahead = [Said::Parse("", copies), Said::Bind { portal: "", statement: "" }];
             let run = [Said::Execute("", 0), Said::Sync];
-            let waits = (whose % 2 == 0).then_some(Said::Wait);
+            let waits = whose.is_multiple_of(2).then_some(Said::Wait);
             let sent = data(which % 4).chain([end, Said::Sync]);
             ahead.into_iter().chain(run).chain(waits).chain(sent).collect()
         }
