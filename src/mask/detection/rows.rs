@@ -177,8 +177,19 @@ impl Detection {
                 Some(new)
             }
             Form::Array | Form::Record if depth >= MAX_DEPTH => None,
-            Form::Array => structured(self.array(value, column, detected, depth + 1).ok()),
-            Form::Record => structured(self.record(value, column, detected, depth + 1).ok()),
+            Form::Array | Form::Record => {
+                // What is found counts once the whole has turned out to be one.
+                let mut found = Detected::new();
+                let new = match form {
+                    Form::Array => self.array(value, column, &mut found, depth + 1),
+                    _ => self.record(value, column, &mut found, depth + 1),
+                };
+                let new = structured(new.ok())?;
+                for (place, count) in found {
+                    *detected.entry(place).or_default() += count;
+                }
+                Some(new)
+            }
         }
     }
 
