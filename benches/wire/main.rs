@@ -17,6 +17,7 @@ mod works;
 
 use std::{
     fs,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -47,6 +48,9 @@ struct Args {
     /// Only the works whose names contain this; leaves out what is measured once
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Measure this pgate instead of the one that was built with the benchmark
+    #[arg(long, value_name = "PATH")]
+    pgate: Option<PathBuf>,
     /// Start everything, print the ways, and stay until Ctrl-C (for a profiler)
     #[arg(long)]
     stay: bool,
@@ -102,7 +106,10 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     let (rounds, seconds) = (args.rounds.unwrap_or(rounds), args.seconds.unwrap_or(seconds));
 
     eprintln!("starting PostgreSQL and a control plane");
-    let mut stand = Stand::start()?;
+    let built = Path::new(env!("CARGO_BIN_EXE_pgate"));
+    let pgate = args.pgate.as_deref().unwrap_or(built);
+    let pgate = pgate.canonicalize().with_context(|| pgate.display().to_string())?;
+    let mut stand = Stand::start(&pgate)?;
     listen_for_the_end(&stand);
     if !stand::runs(stand.pgbench().as_os_str()) {
         bail!("pgbench is missing: install it (sudo apt-get install postgresql-contrib)");

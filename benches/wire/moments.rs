@@ -18,7 +18,7 @@ use pgate::{
 
 use super::{
     client::Client,
-    process,
+    go_on, process,
     report::median,
     stand::{Stand, Way},
 };
@@ -52,7 +52,8 @@ pub(crate) fn resident(way: &Way, megabytes: u32) -> anyhow::Result<Resident> {
     client.read_and_rest(&large, Duration::from_secs(1))?;
     let peak = process::memory(process)?.peak;
 
-    let crowd = (0..IDLE).map(|_| Client::connect(way)).collect::<Result<Vec<_>, _>>()?;
+    let connect = |_| go_on().and_then(|()| Client::connect(way));
+    let crowd = (0..IDLE).map(connect).collect::<Result<Vec<_>, _>>()?;
     settle();
     let crowded = process::memory(process)?.now;
     drop(crowd);
@@ -66,6 +67,7 @@ pub(crate) fn first_row(stand: &Stand, direct: &Way, times: u32) -> anyhow::Resu
     let mut through = Vec::new();
     let mut alone = Vec::new();
     for _ in 0..times {
+        go_on()?;
         let mut connect = stand.connect("bench", &["--"])?;
         connect.args(query);
         through.push(until_output(connect)?);

@@ -61,8 +61,8 @@ pub(crate) struct Stand {
 }
 
 impl Stand {
-    /// Starts PostgreSQL and the control plane; takes about ten seconds.
-    pub(crate) fn start() -> anyhow::Result<Self> {
+    /// Starts PostgreSQL, and this pgate as control plane; takes about ten seconds.
+    pub(crate) fn start(executable: &Path) -> anyhow::Result<Self> {
         allow_many_files()?;
         let runtime = Runtime::new()?;
         let settings = [
@@ -79,7 +79,6 @@ impl Stand {
             cluster: cluster::Options { settings: settings.into(), ..Default::default() },
             ..Options::default()
         };
-        let executable = Path::new(env!("CARGO_BIN_EXE_pgate"));
         let stage = runtime.block_on(async {
             let stage = Stage::start(executable, options).await?;
             stage.cluster().psql(DATABASE, TABLES).await?;
