@@ -763,7 +763,7 @@ _pgate() {
             return 0
             ;;
         pgate__subcmd__policy__subcmd__explain)
-            opts="-q -v -h --role --sql --at --target --database-url-file --catalog --server --output --quiet --verbose --no-input --help"
+            opts="-q -v -h --role --sql --at --rows --target --database-url-file --catalog --server --output --quiet --verbose --no-input --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -778,6 +778,10 @@ _pgate() {
                     return 0
                     ;;
                 --at)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rows)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

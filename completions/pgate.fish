@@ -277,6 +277,7 @@ complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subc
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l role -d 'The role' -r
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l sql -d 'The SQL' -r
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l at -d 'When it would run, for rules with hours or days [default: now]' -r
+complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l rows -d 'How many rows PostgreSQL is taken to expect, for rules with `rows > N` [default: open]' -r
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l target -d 'The target of the policy' -r
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l database-url-file -d 'A file with the URL of the connection to use instead of the target\'s own credential; a role that may only read is enough [env: PGATE_DATABASE_URL]' -r -F
 complete -c pgate -n "__fish_pgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l catalog -d 'A catalog that `pgate policy catalog` has saved, instead of the database' -r -F

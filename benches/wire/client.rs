@@ -62,7 +62,7 @@ impl Client {
         let Authentication::SaslContinue(challenge) = self.authentication()? else {
             bail!("a SCRAM challenge was expected");
         };
-        let (last, answer) = first.answer(&challenge, password)?;
+        let (last, answer, _) = first.answer(&challenge, password, None)?;
         out.clear();
         wire::password_response(answer.as_bytes(), &mut out);
         self.socket.write_all(&out)?;

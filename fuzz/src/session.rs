@@ -65,6 +65,7 @@ fn refuse(statement: u64) -> Refusal {
         message: "refused".into(),
         detail: "rule".into(),
         hint: String::new(),
+        position: None,
     }
 }
 

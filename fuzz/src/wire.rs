@@ -57,7 +57,7 @@ fn sasl(data: &[u8]) {
         let _ = server.finish(data);
     }
     let client = scram::ClientFirst::new("", "nonce", scram::ChannelBinding::Unsupported);
-    if let Ok((last, _)) = client.answer(data, "password") {
+    if let Ok((last, ..)) = client.answer(data, "password", None) {
         assert!(last.finish(data).is_err(), "nobody proves a password without it");
     }
 }

@@ -105,6 +105,10 @@ impl Client {
         if is_loopback(server) {
             builder = builder.no_proxy();
         }
+        if server.scheme() == "http" {
+            // Nothing is asked by TLS then: reading the system's authorities would only take time.
+            builder = builder.tls_certs_only([]);
+        }
         let http = builder.build().map_err(|error| Error::Unreachable {
             server: server.to_string(),
             reason: sentence(&error),

@@ -202,10 +202,15 @@ fn start(cli: Cli) -> Result<ExitCode, (Failure, Option<Output>)> {
 
     let context = Context::new(settings, folders, output.clone(), cli.global.no_input);
     let late = |failure: Failure| (failure, Some(output.clone()));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| late(error.into()))?;
+    let runtime = match &cli.command {
+        Command::Serve(_) | Command::Demo(_) => tokio::runtime::Builder::new_multi_thread(),
+        // A proxy's connections wake each other up less on one thread: that is worth more
+        // than a second core. What takes long (SQL, keyrings) has threads of its own.
+        _ => tokio::runtime::Builder::new_current_thread(),
+    }
+    .enable_all()
+    .build()
+    .map_err(|error| late(error.into()))?;
     let result = runtime.block_on(dispatch(cli.command, &context));
     // A thread that waits for a keyring or a terminal must not keep the process.
     runtime.shutdown_background();

@@ -148,6 +148,11 @@ fn tell(record: &Record) -> Vec<String> {
         Record::Disconnect(end) => {
             vec![format!("connection {} ended: {}", end.connection, escaped(&end.reason))]
         }
+        Record::Planned(planned) => {
+            let number = planned.statement;
+            let text = format!("[{number}] PostgreSQL is asked how many rows it expects");
+            vec![style(text).dim().to_string()]
+        }
         Record::Statement(statement) => tell_statement(statement),
         Record::Hold(hold) => vec![tell_hold(hold)],
         Record::Completion(completion) => vec![tell_completion(completion)],
@@ -357,6 +362,13 @@ mod tests {
         let told = told.collect::<Vec<_>>();
         assert_eq!(told[1..], expected[1..]);
         assert!(told[0].starts_with("session se_") && told[0].ends_with(", psql (pgate 0.1.0)"));
+    }
+
+    #[test]
+    fn a_question_for_the_planner_is_told_and_the_text_with_the_statement() {
+        let told = tell(&sample::planned(2));
+        let told = told.iter().map(|line| console::strip_ansi_codes(line)).collect::<Vec<_>>();
+        assert_eq!(told, ["[2] PostgreSQL is asked how many rows it expects"]);
     }
 
     #[test]

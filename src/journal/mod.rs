@@ -23,7 +23,7 @@ pub use line::{LONGEST_LINE, LineError, LineHash, Lines, RawLine, decode, encode
 pub use receive::{Accepted, LONGEST_SEGMENT, ReceiveError, Receiver, StartError};
 pub use record::{
     Completion, ConnectionEnd, ConnectionStart, End, EndReason, Entry, HoldEvent, HoldRecord,
-    Parameter, Protocol, Receipt, Record, Start, StatementRecord,
+    Parameter, PlannedRecord, Protocol, Receipt, Record, Start, StatementRecord,
 };
 pub use report::{Closed, Notice, Place, Problem, Received, Report, Wrong};
 pub use verify::verify;

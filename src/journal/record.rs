@@ -35,6 +35,9 @@ pub enum Record {
     Connect(ConnectionStart),
     /// A client connection ended.
     Disconnect(ConnectionEnd),
+    /// A statement that PostgreSQL's planner is asked about before there is a verdict on
+    /// it; on disk before the question goes out. Its `statement` line follows.
+    Planned(Box<PlannedRecord>),
     /// A statement and its verdict; on disk before the statement is forwarded.
     Statement(Box<StatementRecord>),
     /// What became of a held statement: between its own line and its completion.
@@ -143,6 +146,20 @@ pub enum Parameter {
         /// Its SHA-256, in hex.
         sha256: String,
     },
+}
+
+/// A statement whose rows PostgreSQL is asked to foresee, by EXPLAIN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedRecord {
+    /// The client connection.
+    pub connection: u32,
+    /// The statement's number: the same as in its `statement` line.
+    pub statement: u64,
+    /// The text as the client sent it.
+    pub sql: String,
+    /// The values bound to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<Parameter>,
 }
 
 /// A statement and its verdict.

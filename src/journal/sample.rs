@@ -108,6 +108,15 @@ fn with_verdict(statement: u64, sql: &str, verdict: Verdict) -> Record {
     }))
 }
 
+pub(crate) fn planned(statement: u64) -> Record {
+    Record::Planned(Box::new(PlannedRecord {
+        connection: 1,
+        statement,
+        sql: "DELETE FROM shop.orders".into(),
+        parameters: vec![Parameter::Null],
+    }))
+}
+
 pub(crate) fn completion(statement: u64) -> Record {
     Record::Completion(Completion {
         connection: 1,

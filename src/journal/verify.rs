@@ -185,6 +185,7 @@ impl<'a> Verifier<'a> {
             }
             Record::Connect(_)
             | Record::Disconnect(_)
+            | Record::Planned(_)
             | Record::Setting { .. }
             | Record::Alert { .. } => {}
         }

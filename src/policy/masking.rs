@@ -55,7 +55,7 @@ enum Family {
 fn family(column: &Column) -> Family {
     let modifiers = modifiers(&column.type_text);
     let length = || modifiers.first().and_then(|n| u32::try_from(*n).ok());
-    match column.base_type.as_str() {
+    match &*column.base_type {
         "text" | "name" => Family::Text(None),
         "varchar" => Family::Text(length()),
         "bpchar" => Family::Text(Some(length().unwrap_or(1))),
@@ -119,8 +119,8 @@ fn modifiers(type_text: &str) -> Vec<i32> {
 /// types gives way to its base type: PostgreSQL describes a domain's column by
 /// the base type too, and a masked value need not pass the domain's CHECK.
 pub(super) fn shown_type(column: &Column) -> String {
-    let text = column.type_text.as_str();
-    let base = column.base_type.as_str();
+    let text = &*column.type_text;
+    let base = &*column.base_type;
     let bare = text.strip_prefix("pg_catalog.").unwrap_or(text);
     let named = |name: &str| {
         bare.strip_prefix(name)
@@ -163,7 +163,7 @@ pub(super) fn returned_type(column: &Column) -> String {
 
 /// The type, of PostgreSQL's own, as which values of a column are looked up.
 pub(super) fn looked_up_type(column: &Column) -> Result<&'static str, MaskError> {
-    Ok(match column.base_type.as_str() {
+    Ok(match &*column.base_type {
         "text" | "varchar" => "text",
         "bpchar" => "bpchar",
         "int2" => "int2",
@@ -176,7 +176,7 @@ pub(super) fn looked_up_type(column: &Column) -> Result<&'static str, MaskError>
         _ => {
             return Err(MaskError {
                 what: "lookup".to_owned(),
-                column_type: column.type_text.clone(),
+                column_type: column.type_text.to_string(),
                 fits: "text, varchar, char, whole numbers, numeric, uuid, date and inet",
             });
         }
@@ -240,7 +240,7 @@ pub fn expression(
 
 fn refuse(kind: &MaskKind, column: &Column, fits: &'static str) -> MaskError {
     let what = format!("the mask {}", name(kind));
-    MaskError { what, column_type: column.type_text.clone(), fits }
+    MaskError { what, column_type: column.type_text.to_string(), fits }
 }
 
 /// The constant's text; none is NULL.
@@ -267,7 +267,7 @@ fn constant(kind: &MaskKind, column: &Column) -> Result<Option<String>, MaskErro
         (_, Family::Json) => neutral("{}"),
         (_, Family::Uuid) => neutral("00000000-0000-0000-0000-000000000000"),
         (_, Family::Neutral(text)) => neutral(text),
-        (_, Family::Other) if column.base_type == "bit" => {
+        (_, Family::Other) if &*column.base_type == "bit" => {
             let width = modifiers(&column.type_text).first().copied().unwrap_or(1);
             Ok(Some("0".repeat(usize::try_from(width).unwrap_or(1))))
         }

@@ -6,6 +6,7 @@
 //! ask the time: those come in as parameters. Default is deny; `deny` beats
 //! `hold` beats `allow`; what can't be resolved or classified is denied.
 
+pub mod check_digits;
 mod compile;
 mod condition;
 mod decide;
@@ -22,6 +23,7 @@ mod verdict;
 
 pub use compile::{
     CompileError, Compiled, Enforcement, Misfit, PRIVILEGE_ROLE_PREFIX, Unbound, bound, compile,
+    foreseen,
 };
 pub use condition::{Condition, Day, Hours, Window};
 pub use decide::{Counted, Decision, RowRule, decide};
@@ -41,6 +43,6 @@ pub use model::{
     Pattern, PatternError, Policy, Predicates, Record, Reviewers, Role, Rule, SecretRef, Target,
     Who,
 };
-pub use pace::Pace;
+pub use pace::{Pace, TooFast};
 pub use parse::{Case, CaseFile, Expected, PolicyError, is_policy_file, parse, parse_cases};
 pub use verdict::{Allowed, Denied, Held, RuleRef, Verdict};

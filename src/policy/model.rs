@@ -285,6 +285,11 @@ impl Pattern {
         self.parts.is_empty()
     }
 
+    /// Its parts, in each of which `*` stands for any characters.
+    pub(super) fn parts(&self) -> &[String] {
+        &self.parts
+    }
+
     /// Whether it can match one name only.
     pub fn is_exact(&self) -> bool {
         !self.parts.iter().any(|part| part.contains('*'))

@@ -31,7 +31,8 @@ pub(super) struct Occasion<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Standing<'r> {
     Denied(&'r Rule),
-    Held(&'r Rule),
+    /// By at least one rule: see [`Role::holding`].
+    Held,
     Allowed(&'r Rule),
     /// This rule would allow it at another time.
     NotNow(&'r Rule),
@@ -102,13 +103,12 @@ impl Rule {
 impl Role {
     /// How one statement's action on an object stands.
     pub(super) fn standing(&self, occasion: &Occasion<'_>) -> Standing<'_> {
-        let takes = |rule: &&Rule| rule.takes(occasion);
-        if let Some(rule) = self.deny.iter().find(takes) {
+        if let Some(rule) = self.deny.iter().find(|rule| rule.takes(occasion)) {
             return Standing::Denied(rule);
         }
         // What is held need not be allowed by another rule as well: the reviewer allows it.
-        if let Some(rule) = self.hold.iter().find(takes) {
-            return Standing::Held(rule);
+        if self.hold.iter().any(|rule| rule.takes(occasion)) {
+            return Standing::Held;
         }
         let Occasion { action, object, now, .. } = *occasion;
         let mut allows = self.allow.iter().filter(|rule| rule.speaks_of(action, object));
@@ -116,6 +116,11 @@ impl Role {
             Some(rule) => Standing::Allowed(rule),
             None => allows.next().map_or(Standing::Unmentioned, Standing::NotNow),
         }
+    }
+
+    /// Every rule that holds this: each of their reviewers must approve it.
+    pub(super) fn holding(&self, occasion: &Occasion<'_>) -> impl Iterator<Item = &Rule> {
+        self.hold.iter().filter(|rule| rule.takes(occasion))
     }
 
     /// The rules that count the rows of this: those that deny first.
@@ -166,8 +171,8 @@ impl Role {
             (self.standing(&Occasion { object, ..*occasion }), beneath)
         });
         standings
-            .filter(|(standing, _)| matches!(standing, Standing::Denied(_) | Standing::Held(_)))
-            .min_by_key(|(standing, _)| matches!(standing, Standing::Held(_)))
+            .filter(|(standing, _)| matches!(standing, Standing::Denied(_) | Standing::Held))
+            .min_by_key(|(standing, _)| matches!(standing, Standing::Held))
     }
 
     /// The same for what PostgreSQL is told: whether the action is always denied beneath.

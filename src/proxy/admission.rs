@@ -1,45 +1,54 @@
 //! Admission: the one place that says whether a connection may be opened and a
 //! statement forwarded.
 //!
-//! Owns the permits ([`Permit`], [`ConnectionPermit`]): the rest of the proxy
+//! Owns the making of permits ([`Permit`], [`ConnectionPermit`]): the rest of the proxy
 //! demands one as an argument, and only this module can make one. It refuses to
 //! know about sockets or messages.
 
+mod permit;
+mod refusal;
 mod review;
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Instant,
 };
 
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Semaphore, watch};
 
 pub(super) use self::review::Line;
-pub use self::review::Review;
-#[cfg(test)]
-use super::allowance::Cap;
+use self::{
+    permit::{Approval, Leave},
+    refusal::{changed_since_parse, expired, function_call},
+};
+pub use self::{
+    permit::{ConnectionPermit, Forget, Permit, Rewritten},
+    refusal::Refusal,
+    review::Review,
+};
 use super::{
     allowance::{self, Allowance},
     drift::Drift,
-    estimate::{Bound, Expectation, NoAnswer},
-    lookups::{Exceeded, LookupBudget},
+    estimate::{self, Bound, Expectation},
     review::ReviewDesk,
-    ruling::{Decided, Ruling, SYNTAX, builtin},
+    ruling::{Decided, Ruling},
     spool::{Spool, SpoolError},
 };
 use crate::{
-    grant::HoldId,
-    journal::{ConnectionStart, Parameter, Protocol, Record, StatementRecord},
+    api::Estimate,
+    journal::{ConnectionStart, Parameter, PlannedRecord, Protocol, Record, StatementRecord},
     mask::Detection,
-    policy::{Denied, Held, Pace, Role, RuleRef, Verdict},
-    sql::{AttributeNumber, CursorUse, Oid},
+    policy::{Denied, Held, Pace, Role, RowRule, RuleRef, Verdict},
 };
+
+/// Look-ups a minute where the role says nothing.
+const DEFAULT_LOOKUPS: u32 = 30;
 
 /// A statement that a client wants to run.
 #[derive(Debug, Clone)]
@@ -76,204 +85,6 @@ pub enum Admitted {
     Refuse(Refusal),
 }
 
-/// The text that is forwarded instead of the client's.
-#[derive(Clone)]
-pub struct Rewritten {
-    /// The text.
-    pub text: Arc<str>,
-    /// Maps a position in it (characters, from 1) to one in the client's text.
-    pub original_position: Arc<dyn Fn(usize) -> usize + Send + Sync>,
-}
-
-impl fmt::Debug for Rewritten {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Rewritten").field(&self.text).finish()
-    }
-}
-
-/// The prepared statements that a statement drops or defines by SQL (PREPARE,
-/// DEALLOCATE, DISCARD): the session machine must forget what it knew of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Forget {
-    /// None.
-    #[default]
-    Nothing,
-    /// These names.
-    Statements(Vec<String>),
-    /// Every one.
-    AllStatements,
-}
-
-/// What a permit is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Leave {
-    /// To run it; where it was held, by this approval.
-    Run { approval: Option<Approval> },
-    /// To prepare it: its runs are held, or may be for the rows that they hit.
-    Prepare,
-}
-
-impl Leave {
-    fn approval(&self) -> Option<&Approval> {
-        match self {
-            Self::Run { approval } => approval.as_ref(),
-            Self::Prepare => None,
-        }
-    }
-}
-
-/// The reviewers' word on a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Approval {
-    /// The hold that they approved (the last one, where several were needed).
-    hold: HoldId,
-    /// The rules on rows by which it was held: they count for this run no more.
-    lifted: Arc<[RuleRef]>,
-}
-
-/// Leave to forward one statement, made by admission alone.
-#[derive(Debug, Clone)]
-pub struct Permit {
-    statement: u64,
-    leave: Leave,
-    rewritten: Option<Rewritten>,
-    touches_masked: bool,
-    allowance: Allowance,
-    decided_when_run: bool,
-    forget: Forget,
-    cursors: Arc<[CursorUse]>,
-    runs: Arc<[String]>,
-    masked_columns: Arc<HashSet<(Oid, AttributeNumber)>>,
-    detection: Option<Arc<Detection>>,
-}
-
-impl Permit {
-    /// The statement's number within the session.
-    pub fn statement(&self) -> u64 {
-        self.statement
-    }
-
-    /// Whether it is leave to prepare a statement whose runs are, or may be, held.
-    pub fn may_wait(&self) -> bool {
-        self.leave == Leave::Prepare
-    }
-
-    /// The hold whose approval it rests on.
-    pub fn approval(&self) -> Option<&HoldId> {
-        self.leave.approval().map(|approval| &approval.hold)
-    }
-
-    /// The text to forward instead of the client's; none means the client's own.
-    pub fn rewritten(&self) -> Option<&Rewritten> {
-        self.rewritten.as_ref()
-    }
-
-    /// Whether it touches a relation with masked columns, or may (a FETCH or an
-    /// EXECUTE of something that does): its error messages are then generic.
-    pub fn touches_masked(&self) -> bool {
-        self.touches_masked
-    }
-
-    /// What it may return and write.
-    pub fn allowance(&self) -> &Allowance {
-        &self.allowance
-    }
-
-    /// Whether a rule holds it, or hangs on how many rows it hits, or on the hour: it must
-    /// be decided each time that it is run, with the values that it is run with.
-    pub fn decided_when_run(&self) -> bool {
-        self.decided_when_run || self.may_wait()
-    }
-
-    /// The prepared statements that it runs by SQL.
-    pub fn runs(&self) -> &[String] {
-        &self.runs
-    }
-
-    /// The SQL cursors that it declares, reads or closes.
-    pub fn cursors(&self) -> &[CursorUse] {
-        &self.cursors
-    }
-
-    /// The prepared statements to forget once it has completed.
-    pub fn forget(&self) -> &Forget {
-        &self.forget
-    }
-
-    /// What its rows are looked through for.
-    pub fn detection(&self) -> Option<&Arc<Detection>> {
-        self.detection.as_ref()
-    }
-
-    /// A permit for tests of the machine and of the engine.
-    #[cfg(test)]
-    pub(crate) fn for_test(
-        statement: u64,
-        rewritten: Option<Rewritten>,
-        touches_masked: bool,
-        row_limit: Option<u64>,
-        masked_columns: &[(u32, i16)],
-    ) -> Self {
-        let masked_columns = masked_columns
-            .iter()
-            .map(|(table, column)| (Oid(*table), AttributeNumber(*column)))
-            .collect();
-        Self {
-            statement,
-            leave: Leave::Run { approval: None },
-            rewritten,
-            touches_masked,
-            allowance: Allowance {
-                rows: row_limit.map(|most| Arc::new(Cap::for_test(most))),
-                ..Allowance::default()
-            },
-            decided_when_run: false,
-            forget: Forget::Nothing,
-            cursors: Arc::from([]),
-            runs: Arc::from([]),
-            masked_columns: Arc::new(masked_columns),
-            detection: None,
-        }
-    }
-
-    /// The same for a Parse of a held statement, or for a run that this hold approved.
-    #[cfg(test)]
-    pub(crate) fn held_for_test(self, approval: Option<HoldId>) -> Self {
-        let leave = match approval {
-            Some(hold) => Leave::Run { approval: Some(Approval { hold, lifted: Arc::from([]) }) },
-            None => Leave::Prepare,
-        };
-        Self { leave, ..self }
-    }
-
-    /// The same permit for rows that are looked through.
-    #[cfg(test)]
-    pub(crate) fn detecting(self, detection: Detection) -> Self {
-        Self { detection: Some(Arc::new(detection)), ..self }
-    }
-
-    /// The masked columns as the role compiles now: none may show up in a
-    /// RowDescription.
-    pub fn masked_columns(&self) -> &Arc<HashSet<(Oid, AttributeNumber)>> {
-        &self.masked_columns
-    }
-}
-
-/// The error that a client gets in place of a statement, or of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The statement's number within the session; 0 for a connection.
-    pub statement: u64,
-    /// The SQLSTATE: 42501 for what policy denies.
-    pub sqlstate: &'static str,
-    /// What is refused and why, in one line.
-    pub message: String,
-    /// The rule and its reason; empty for none.
-    pub detail: String,
-    /// What to do next; empty for none.
-    pub hint: String,
-}
-
 /// A client that wants to connect.
 #[derive(Debug, Clone)]
 pub struct ConnectionRequest {
@@ -281,27 +92,6 @@ pub struct ConnectionRequest {
     pub transport: &'static str,
     /// The startup parameters that the client sent.
     pub parameters: BTreeMap<String, String>,
-}
-
-/// Leave to open one upstream connection, made by admission alone.
-///
-/// It counts against the role's limit for as long as it lives.
-#[derive(Debug)]
-pub struct ConnectionPermit {
-    connection: u32,
-    _counted: Option<OwnedSemaphorePermit>,
-}
-
-impl ConnectionPermit {
-    /// For pgate's own questions to the database; it counts against no limit.
-    pub(super) fn own() -> Self {
-        Self { connection: 0, _counted: None }
-    }
-
-    /// The connection's number within the session, from 1; 0 for pgate's own.
-    pub fn connection(&self) -> u32 {
-        self.connection
-    }
 }
 
 /// The log could not be written: nothing may be forwarded any more.
@@ -320,10 +110,12 @@ pub struct Admission {
     statements: AtomicU64,
     connections: AtomicU32,
     room: Option<Arc<Semaphore>>,
-    lookups: Mutex<LookupBudget>,
+    lookups: Mutex<Pace>,
     pace: Option<Mutex<Pace>>,
     began: Instant,
     detection: Option<Arc<Detection>>,
+    /// What the role's limits leave to every statement.
+    limits: Allowance,
     failed: watch::Sender<Option<String>>,
 }
 
@@ -335,9 +127,10 @@ impl Admission {
             let limit = usize::try_from(limit).unwrap_or(Semaphore::MAX_PERMITS);
             Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))
         });
-        let lookups = Mutex::new(LookupBudget::new(role.limits.lookups));
+        let lookups = Mutex::new(Pace::new(role.limits.lookups.unwrap_or(DEFAULT_LOOKUPS)));
         let pace = role.limits.statements_per_minute.map(|limit| Mutex::new(Pace::new(limit)));
         let detection = Detection::new(&role.detect).map(Arc::new);
+        let limits = Allowance::of(&role, &[], &[]);
         Self {
             pace,
             began: Instant::now(),
@@ -351,6 +144,7 @@ impl Admission {
             room,
             lookups,
             detection,
+            limits,
             failed: watch::Sender::new(None),
         }
     }
@@ -390,22 +184,65 @@ impl Admission {
             parameters: request.parameters,
         });
         self.record(record).map_err(|error| Refusal::unrecorded(0, &error))?;
-        Ok(ConnectionPermit { connection, _counted: counted })
+        Ok(ConnectionPermit::of(connection, counted))
     }
 
     /// Decides a statement, and returns once its line is on disk.
+    ///
+    /// No text reaches PostgreSQL before it is in the log: where the planner is asked how
+    /// many rows it expects, a line of its own says so first.
     pub async fn admit(&self, request: StatementRequest) -> Admitted {
-        let statement = self.statements.fetch_add(1, Ordering::Relaxed) + 1;
-        let judged = self.judge(&request).await;
+        let statement = self.next_statement();
+        let judged = match self.judge(&request).await {
+            Ok(judged) => self.foresee(statement, &request, judged).await,
+            Err(stopped) => Err(stopped),
+        };
+        self.conclude(statement, request, judged)
+    }
+
+    /// The same at once, for a statement that has been decided before and whose rows need
+    /// not be foreseen; gives any other back.
+    pub fn admit_known(&self, request: StatementRequest) -> Result<Admitted, StatementRequest> {
+        if request.protocol == Protocol::Function || Timestamp::now() >= self.expires_at {
+            return Err(request);
+        }
+        let Some((ruling, decided)) = self.drift.recall(&request.sql) else { return Err(request) };
+        if request.protocol != Protocol::Parse && !decided.row_rules.is_empty() {
+            return Err(request);
+        }
+        let judged = self
+            .keeps_to(&request, &decided)
+            .and_then(|()| self.looks_up(&request, Judged::new(ruling, decided, Vec::new(), None)));
+        Ok(self.conclude(self.next_statement(), request, judged))
+    }
+
+    fn next_statement(&self) -> u64 {
+        self.statements.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Records what was decided, and answers it.
+    fn conclude(
+        &self,
+        statement: u64,
+        request: StatementRequest,
+        judged: Result<Judged, Stopped>,
+    ) -> Admitted {
+        let judged = match judged {
+            Err(Stopped::Unrecorded(error)) => {
+                return Admitted::Refuse(Refusal::unrecorded(statement, &error));
+            }
+            Err(Stopped::Denied { denied, misplaced }) => Err((denied, misplaced)),
+            Ok(judged) => Ok(judged),
+        };
         let verdict = match &judged {
             Ok(judged) => judged.verdict(),
-            Err(denied) => Verdict::Deny(denied.clone()),
+            Err((denied, _)) => Verdict::Deny(denied.clone()),
         };
         let record = Record::Statement(Box::new(StatementRecord {
             connection: request.connection,
             statement,
             protocol: request.protocol,
-            sql: request.sql.to_string(),
+            sql: logged_text(&request.sql, &verdict),
             parameters: request.parameters.to_vec(),
             verdict,
         }));
@@ -414,10 +251,12 @@ impl Admission {
         }
         let judged = match judged {
             Ok(judged) => judged,
-            Err(denied) => return Admitted::Refuse(self.refusal(statement, &denied)),
+            Err((denied, position)) => {
+                let refusal = self.refusal(statement, &denied);
+                return Admitted::Refuse(Refusal { position, ..refusal });
+            }
         };
-        let begun = request.begun.as_ref().and_then(|permit| permit.leave.approval().cloned());
-        let leave = match (request.protocol, judged.holds.is_empty(), begun) {
+        let leave = match (request.protocol, judged.holds.is_empty(), begun(&request).cloned()) {
             (Protocol::Parse, ..) if judged.decided.held.is_some() => Leave::Prepare,
             (Protocol::Parse, ..) => Leave::Run { approval: None },
             (_, true, begun) => Leave::Run { approval: begun },
@@ -441,10 +280,21 @@ impl Admission {
         }
     }
 
+    /// Writes to the log, while the session lives, what nothing has waited for.
+    pub(super) async fn write_behind(&self) {
+        self.spool.write_behind().await;
+    }
+
     /// Records what isn't decided: disconnects, completions, settings, alerts.
     pub fn record(&self, record: Record) -> Result<(), Unrecorded> {
-        match self.spool.append(record, Timestamp::now()) {
-            Ok(_) => Ok(()),
+        let now = Timestamp::now();
+        let written = match record {
+            // It has happened, and nothing waits for its line.
+            Record::Completion(_) => self.spool.append_behind(record, now),
+            _ => self.spool.append(record, now).map(drop),
+        };
+        match written {
+            Ok(()) => Ok(()),
             // One record that can't be written as a line stops its statement alone.
             Err(SpoolError::Unwritable(error)) => Err(Unrecorded(error.to_string())),
             Err(error) => {
@@ -457,69 +307,102 @@ impl Admission {
         }
     }
 
-    /// What policy says of it now, or why it isn't even asked.
-    async fn judge(&self, request: &StatementRequest) -> Result<Judged, Denied> {
+    /// What policy says of it now but for its rows, or why it isn't even asked.
+    async fn judge(
+        &self,
+        request: &StatementRequest,
+    ) -> Result<(Arc<Ruling>, Arc<Decided>), Stopped> {
         if Timestamp::now() >= self.expires_at {
-            return Err(expired());
+            return Err(expired().into());
         }
         if request.protocol == Protocol::Function {
-            return Err(function_call());
+            return Err(function_call().into());
         }
         let (ruling, decided) = self.drift.decide(&request.sql).await?;
-        self.keep_pace(request.protocol, &decided)?;
+        self.keeps_to(request, &decided)?;
+        Ok((ruling, decided))
+    }
+
+    /// Stops what comes too fast, is denied, isn't any more what was prepared, or looks too
+    /// much up.
+    fn keeps_to(&self, request: &StatementRequest, decided: &Decided) -> Result<(), Stopped> {
+        self.keep_pace(request.protocol, decided)?;
         if let Verdict::Deny(denied) = &decided.verdict {
-            return Err(denied.clone());
+            let misplaced = decided.misplaced;
+            return Err(Stopped::Denied { denied: denied.clone(), misplaced });
         }
         if let Some(earlier) = &request.earlier
-            && text(earlier.rewritten.as_ref()) != text(decided.rewritten.as_ref())
+            && earlier.text() != text(decided.rewritten.as_ref())
         {
-            return Err(changed_since_parse());
+            return Err(changed_since_parse().into());
         }
+        if request.protocol != Protocol::Parse {
+            let mut lookups = self.lookups();
+            let per_minute = lookups.per_minute();
+            lookups
+                .has_room(decided.lookups, self.began.elapsed())
+                .map_err(|why| allowance::too_many_lookups(&self.role, per_minute, why))?;
+        }
+        Ok(())
+    }
+
+    /// What is left to say: what the rows that it hits make of a statement that nothing
+    /// else denies.
+    async fn foresee(
+        &self,
+        statement: u64,
+        request: &StatementRequest,
+        (ruling, decided): (Arc<Ruling>, Arc<Decided>),
+    ) -> Result<Judged, Stopped> {
         // A Parse runs nothing yet, and its values aren't known: each of its Executes counts.
-        let by_rows = match request.protocol {
-            Protocol::Parse => Vec::new(),
-            _ => self.foresee(request, &decided).await?,
-        };
-        let judged = Judged::new(ruling, decided, by_rows);
-        // What is held counts when it is approved.
+        if request.protocol == Protocol::Parse || decided.row_rules.is_empty() {
+            let judged = Judged::new(ruling, decided, Vec::new(), None);
+            return self.looks_up(request, judged);
+        }
+        // More of the same run is held by what held its beginning.
+        if let Some(begun) = begun(request) {
+            let held = |rule: &RowRule| match &rule.verdict {
+                Verdict::Hold(held) if begun.lifted.contains(&held.rule) => Some(held.clone()),
+                _ => None,
+            };
+            let by_rows = decided.row_rules.iter().filter_map(held).collect();
+            return self.looks_up(request, Judged::new(ruling, decided, by_rows, None));
+        }
+        if decided.explainable.is_ok() {
+            self.record(Record::Planned(Box::new(PlannedRecord {
+                connection: request.connection,
+                statement,
+                sql: request.sql.to_string(),
+                parameters: request.parameters.to_vec(),
+            })))?;
+        }
+        let estimate = self.expect(request, &decided).await;
+        let by_rows = allowance::foreseen(&decided.row_rules, estimate::rows(&estimate))?;
+        self.looks_up(request, Judged::new(ruling, decided, by_rows, Some(estimate)))
+    }
+
+    /// Counts what a statement that runs now looks up; what is held counts when it is
+    /// approved.
+    fn looks_up(&self, request: &StatementRequest, judged: Judged) -> Result<Judged, Stopped> {
         if request.protocol != Protocol::Parse && judged.holds.is_empty() {
             self.look_up(judged.decided.lookups)?;
         }
         Ok(judged)
     }
 
-    /// By which rules a statement is held for the rows that it is expected to hit.
-    async fn foresee(
-        &self,
-        request: &StatementRequest,
-        decided: &Decided,
-    ) -> Result<Vec<Held>, Denied> {
-        if decided.row_rules.is_empty() {
-            return Ok(Vec::new());
+    /// What PostgreSQL expects of the text that would be forwarded, which is in the log.
+    async fn expect(&self, request: &StatementRequest, decided: &Decided) -> Estimate {
+        if let Err(why) = decided.explainable {
+            return Estimate::Unavailable { why: why.to_string() };
         }
-        // Of what is held anyway nothing may run while it is planned.
-        let explains = decided.statements == 1
-            && decided
-                .held
-                .as_ref()
-                .is_none_or(|held| held.holds.is_empty() || held.explainable.is_ok());
-        let expected = match explains {
-            true => self.expect(request, decided).await.inspect_err(|error| {
-                tracing::debug!(%error, "a statement's rows could not be estimated");
-            }),
-            false => Err(NoAnswer::NoPlan),
-        };
-        allowance::foreseen(&decided.row_rules, expected.ok().map(|expected| expected.rows))
-    }
-
-    /// What PostgreSQL expects of the text that would be forwarded.
-    async fn expect(
-        &self,
-        request: &StatementRequest,
-        decided: &Decided,
-    ) -> Result<Expectation, NoAnswer> {
         let sql = text(decided.rewritten.as_ref()).unwrap_or(&request.sql);
-        self.drift.expect(sql, request.bound.as_ref()).await
+        match self.drift.expect(sql, request.bound.as_ref()).await {
+            Ok(Expectation { rows, cost }) => Estimate::Planned { rows, cost },
+            Err(error) => {
+                tracing::debug!(%error, "a statement's rows could not be estimated");
+                error.told()
+            }
+        }
     }
 
     /// Counts the statements of a minute: those that would run, allowed or not. The end
@@ -531,41 +414,25 @@ impl Admission {
         }
         let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
         pace.take(decided.statements.max(1), self.began.elapsed())
-            .map_err(|wait| allowance::too_fast(&self.role, wait))
+            .map_err(|why| allowance::too_fast(&self.role, why))
     }
 
     /// Counts the values that a statement looks up.
     fn look_up(&self, values: u32) -> Result<(), Denied> {
-        let mut budget = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
-        budget.take(values, Instant::now()).map_err(|exceeded| Denied {
-            rule: RuleRef { rule: format!("role.{}.limits.lookups", self.role.name), place: None },
-            reason: format!(
-                "role {} allows {} look-ups of masked values a minute",
-                self.role.name,
-                budget.per_minute()
-            ),
-            hint: match exceeded {
-                Exceeded::Wait(time) => format!("Try again in {} s.", time.as_secs() + 1),
-                Exceeded::TooMany => "Look fewer values up in one statement.".into(),
-            },
-        })
+        let mut lookups = self.lookups();
+        let per_minute = lookups.per_minute();
+        lookups
+            .take(values, self.began.elapsed())
+            .map_err(|why| allowance::too_many_lookups(&self.role, per_minute, why))
+    }
+
+    fn lookups(&self) -> MutexGuard<'_, Pace> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn permit(&self, statement: u64, ruling: &Ruling, decided: &Decided, leave: Leave) -> Permit {
-        let lifted = leave.approval().map_or(&[][..], |approval| &approval.lifted[..]);
-        Permit {
-            statement,
-            rewritten: decided.rewritten.clone(),
-            touches_masked: decided.touches_masked,
-            allowance: Allowance::of(statement, &self.role, &decided.row_rules, lifted),
-            decided_when_run: !decided.row_rules.is_empty() || self.role.keeps_hours(),
-            forget: decided.forget.clone(),
-            cursors: decided.cursors.as_slice().into(),
-            runs: decided.runs.as_slice().into(),
-            masked_columns: ruling.masked().clone(),
-            detection: self.detection.clone(),
-            leave,
-        }
+        let under = (&*self.role, &self.limits);
+        Permit::of(statement, under, ruling, decided, self.detection.clone(), leave)
     }
 
     fn full(&self) -> Refusal {
@@ -576,7 +443,29 @@ impl Admission {
             message: format!("pgate: role {} allows {limit} connections at a time", self.role.name),
             detail: format!("rule role.{}.limits.connections", self.role.name),
             hint: "Close a connection, or make the client's pool smaller.".into(),
+            position: None,
         }
+    }
+}
+
+/// Why a statement goes no further.
+#[derive(Debug)]
+enum Stopped {
+    /// Policy, with the character that is no SQL where it is that.
+    Denied { denied: Denied, misplaced: Option<usize> },
+    /// The log.
+    Unrecorded(Unrecorded),
+}
+
+impl From<Denied> for Stopped {
+    fn from(denied: Denied) -> Self {
+        Self::Denied { denied, misplaced: None }
+    }
+}
+
+impl From<Unrecorded> for Stopped {
+    fn from(error: Unrecorded) -> Self {
+        Self::Unrecorded(error)
     }
 }
 
@@ -589,21 +478,20 @@ struct Judged {
     holds: Vec<Held>,
     /// Those of the rules that hang on its rows.
     by_rows: Arc<[RuleRef]>,
+    /// What PostgreSQL expects of it, where it has been asked.
+    estimate: Option<Estimate>,
 }
 
 impl Judged {
-    fn new(ruling: Arc<Ruling>, decided: Arc<Decided>, by_rows: Vec<Held>) -> Self {
-        let mut holds = decided.held.as_ref().map_or_else(Vec::new, |held| held.holds.clone());
+    fn new(
+        ruling: Arc<Ruling>,
+        decided: Arc<Decided>,
+        by_rows: Vec<Held>,
+        estimate: Option<Estimate>,
+    ) -> Self {
         let rules = by_rows.iter().map(|held| held.rule.clone()).collect();
-        for held in by_rows {
-            // The rows are what its reviewers should know: an earlier approval of the
-            // same statement with other values says nothing of them.
-            match holds.iter_mut().find(|known| known.reviewers == held.reviewers) {
-                Some(known) => *known = held,
-                None => holds.push(held),
-            }
-        }
-        Self { ruling, decided, holds, by_rows: rules }
+        let holds = decided.holds_with(by_rows);
+        Self { ruling, decided, holds, by_rows: rules, estimate }
     }
 
     fn verdict(&self) -> Verdict {
@@ -618,58 +506,26 @@ fn text(rewritten: Option<&Rewritten>) -> Option<&str> {
     rewritten.map(|rewritten| &*rewritten.text)
 }
 
-impl Refusal {
-    fn of(statement: u64, denied: &Denied) -> Self {
-        if denied.rule == builtin(SYNTAX) {
-            // A slip of the pen, told as PostgreSQL tells it.
-            return Self {
-                statement,
-                sqlstate: "42601",
-                message: denied.reason.clone(),
-                detail: String::new(),
-                hint: denied.hint.clone(),
-            };
-        }
-        Self {
-            statement,
-            sqlstate: "42501",
-            message: format!("pgate: {}", denied.reason),
-            detail: format!("rule {}", denied.rule),
-            hint: denied.hint.clone(),
-        }
-    }
-
-    fn unrecorded(statement: u64, error: &Unrecorded) -> Self {
-        Self {
-            statement,
-            sqlstate: "58030",
-            message: format!("pgate: {error}"),
-            detail: "Nothing runs that isn't recorded.".into(),
-            hint: "Make room on this machine's disk and connect again.".into(),
-        }
-    }
+/// The approval of the run that an Execute goes on with.
+fn begun(request: &StatementRequest) -> Option<&Approval> {
+    request.begun.as_ref().and_then(|permit| permit.word())
 }
 
-fn expired() -> Denied {
-    Denied {
-        rule: builtin("expired"),
-        reason: "the grant has ended".into(),
-        hint: "Ask for a new one with `pgate request`.".into(),
-    }
-}
+/// The longest text that the log keeps of a refused statement, in bytes. What is
+/// allowed is kept whole, and is never longer: the reader refuses it.
+const LONGEST_REFUSED: usize = 1 << 20;
+/// What is kept of a longer one, in bytes.
+const KEPT_OF_REFUSED: usize = 8 * 1024;
 
-fn function_call() -> Denied {
-    Denied {
-        rule: builtin("function-call"),
-        reason: "the protocol's function-call message can't be checked".into(),
-        hint: "Call the function in a SELECT.".into(),
+/// A statement's text for the log: one that is refused for its length is cut.
+fn logged_text(sql: &str, verdict: &Verdict) -> String {
+    let Verdict::Deny(_) = verdict else { return sql.to_owned() };
+    if sql.len() <= LONGEST_REFUSED {
+        return sql.to_owned();
     }
-}
-
-fn changed_since_parse() -> Denied {
-    Denied {
-        rule: builtin("changed-since-parse"),
-        reason: "a table of this prepared statement has changed since it was prepared".into(),
-        hint: "Prepare the statement again, or connect again.".into(),
-    }
+    let kept = sql.floor_char_boundary(KEPT_OF_REFUSED);
+    let (kept, _) = sql.split_at(kept);
+    let digest = Sha256::digest(sql.as_bytes());
+    let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("{kept} … ({} bytes, SHA-256 {digest})", sql.len())
 }

@@ -7,8 +7,10 @@
 
 use std::sync::Arc;
 
-use super::admission::Refusal;
-use crate::policy::{Counted, Denied, Held, Role, RowRule, RuleRef, Verdict};
+use serde::Serialize;
+
+use super::{admission::Refusal, estimate::NotExplained};
+use crate::policy::{Counted, Denied, Held, Role, RowRule, RuleRef, TooFast, Verdict};
 
 /// The most of something, and the error where it is more.
 #[derive(Debug, Clone)]
@@ -32,14 +34,15 @@ pub struct Allowance {
 
 impl Allowance {
     /// What a role's limits and rules leave to a statement. Reviewers have lifted some.
-    pub(super) fn of(statement: u64, role: &Role, rules: &[RowRule], lifted: &[RuleRef]) -> Self {
+    pub(super) fn of(role: &Role, rules: &[RowRule], lifted: &[RuleRef]) -> Self {
         let limit = |key: &str, most: u64, what: &str, hint: &str| {
             let refusal = Refusal {
-                statement,
+                statement: 0,
                 sqlstate: "54000",
                 message: format!("pgate stopped the statement: it returns more than {most} {what}"),
                 detail: format!("rule role.{}.limits.{key}", role.name),
                 hint: hint.to_owned(),
+                position: None,
             };
             Arc::new(Cap { most, refusal })
         };
@@ -48,7 +51,7 @@ impl Allowance {
         let least = |counts: Counted, own: Option<Arc<Cap>>| {
             let rules =
                 rules.iter().filter(|rule| rule.counts == counts && !lifted.contains(rule.rule()));
-            let rules = rules.map(|rule| Arc::new(Cap::of_rule(statement, rule)));
+            let rules = rules.map(|rule| Arc::new(Cap::of_rule(rule)));
             own.into_iter().chain(rules).min_by_key(|cap| cap.most)
         };
         Self {
@@ -60,7 +63,7 @@ impl Allowance {
 }
 
 impl Cap {
-    fn of_rule(statement: u64, rule: &RowRule) -> Self {
+    fn of_rule(rule: &RowRule) -> Self {
         let did = match rule.counts {
             Counted::Written => "wrote more, and was undone",
             Counted::Returned => "was stopped at the limit",
@@ -71,17 +74,18 @@ impl Cap {
             Verdict::Allow(_) => (String::new(), String::new()),
         };
         let refusal = Refusal {
-            statement,
+            statement: 0,
             sqlstate: "42501",
             message: format!("pgate: {reason}; the statement {did}"),
             detail: format!("rule {}", rule.rule()),
             hint,
+            position: None,
         };
         Self { most: rule.most, refusal }
     }
 
     /// A cap for tests of the machine.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn for_test(most: u64) -> Self {
         let refusal = Refusal {
             statement: 1,
@@ -89,6 +93,7 @@ impl Cap {
             message: format!("pgate stopped the statement: it returns more than {most} rows"),
             detail: String::new(),
             hint: String::new(),
+            position: None,
         };
         Self { most, refusal }
     }
@@ -125,6 +130,39 @@ pub(super) fn foreseen(rules: &[RowRule], expected: Option<u64>) -> Result<Vec<H
     Ok(holds)
 }
 
+/// What becomes of a statement by how many rows it hits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OnRows {
+    /// The rule.
+    pub rule: RuleRef,
+    /// The most rows that it lets pass.
+    pub most: u64,
+    /// What becomes of more, in words.
+    pub says: String,
+}
+
+impl OnRows {
+    /// By this rule, of a statement whose rows PostgreSQL can foresee, or not.
+    pub(super) fn of(rule: &RowRule, explainable: Result<(), NotExplained>) -> Self {
+        let RowRule { most, counts, verdict } = rule;
+        let (counted, more) = match counts {
+            Counted::Written => (format!("undone if it writes more than {most}"), "written"),
+            Counted::Returned => (format!("stopped after {most} returned rows"), "returned"),
+        };
+        let says = match (verdict, explainable) {
+            (Verdict::Hold(_), Ok(())) => {
+                format!("held if more than {most} rows are estimated, or none can be; {counted}")
+            }
+            (Verdict::Hold(_), Err(why)) => {
+                format!("held, as the {more} rows can't be estimated: {why}")
+            }
+            (_, Ok(())) => format!("refused if more than {most} rows are estimated; {counted}"),
+            (_, Err(_)) => counted,
+        };
+        Self { rule: rule.rule().clone(), most: *most, says }
+    }
+}
+
 /// The refusal of one statement among several whose rows are to be counted.
 pub(super) fn not_alone(rule: &RowRule) -> Verdict {
     match &rule.verdict {
@@ -146,15 +184,31 @@ pub(super) fn pace_rule(role: &Role) -> RuleRef {
 }
 
 /// The refusal of a statement that comes too soon.
-pub(super) fn too_fast(role: &Role, wait: Option<std::time::Duration>) -> Denied {
+pub(super) fn too_fast(role: &Role, why: TooFast) -> Denied {
     let limit = role.limits.statements_per_minute.unwrap_or_default();
     Denied {
         rule: pace_rule(role),
         reason: format!("role {} may run {limit} statements a minute", role.name),
-        hint: match wait {
-            Some(wait) => format!("Try again in {} s.", wait.as_secs() + 1),
-            None => "Send fewer statements at once.".to_owned(),
-        },
+        hint: again(why, "Send fewer statements at once."),
+    }
+}
+
+/// The refusal of look-ups that come too soon.
+pub(super) fn too_many_lookups(role: &Role, per_minute: u32, why: TooFast) -> Denied {
+    Denied {
+        rule: RuleRef { rule: format!("role.{}.limits.lookups", role.name), place: None },
+        reason: format!(
+            "role {} allows {per_minute} look-ups of masked values a minute",
+            role.name
+        ),
+        hint: again(why, "Look fewer values up in one statement."),
+    }
+}
+
+fn again(why: TooFast, fewer: &str) -> String {
+    match why {
+        TooFast::Wait(wait) => format!("Try again in {} s.", wait.as_secs() + 1),
+        TooFast::TooMany => fewer.to_owned(),
     }
 }
 
@@ -189,12 +243,29 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_on_rows_says_what_becomes_of_more_with_an_estimate_and_without() {
+        let says = |denies, explainable| OnRows::of(&rule(10, denies), explainable).says;
+        let why = NotExplained::ForeignCode;
+        let told =
+            [says(false, Ok(())), says(true, Ok(())), says(false, Err(why)), says(true, Err(why))];
+        let expected = [
+            "held if more than 10 rows are estimated, or none can be; undone if it writes more \
+             than 10",
+            "refused if more than 10 rows are estimated; undone if it writes more than 10",
+            "held, as the written rows can't be estimated: it calls functions, operators or \
+             types that aren't PostgreSQL's own",
+            "undone if it writes more than 10",
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
     fn what_reviewers_have_lifted_is_counted_no_more_and_the_rest_is() {
         let text = include_str!("../policy/parse/sample.toml");
         let policy = crate::policy::parse(&[("shop.toml".to_owned(), text.to_owned())]).unwrap();
         let rules = [rule(100, true), rule(10, false)];
         let most = |lifted: &[RuleRef]| {
-            let allowance = Allowance::of(1, &policy.roles["writer"], &rules, lifted);
+            let allowance = Allowance::of(&policy.roles["writer"], &rules, lifted);
             allowance.written.map(|cap| cap.most)
         };
         assert_eq!(most(&[]), Some(10));

@@ -1,6 +1,6 @@
 //! Cancelling: the keys that clients get, and the requests that go upstream.
 //!
-//! A client never learns PostgreSQL's own key. Ours leads to the connection's task,
+//! A client never learns the secret of PostgreSQL's own key. Ours leads to the connection's task,
 //! which cancels only while a statement of that connection is in flight.
 
 use std::{
@@ -59,19 +59,19 @@ impl CancelKeys {
         self.by_process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Issues a random key with a secret of `length` bytes.
-    pub(super) fn issue(&self, length: usize) -> IssuedKey {
+    /// Issues a key with a random secret of `length` bytes. Its process is the server's,
+    /// which clients compare with `pg_backend_pid()` and find in notifications; one by
+    /// chance where the server has told none, or another connection still goes by it.
+    pub(super) fn issue(&self, length: usize, server: Option<i32>) -> IssuedKey {
         let mut random = rand::rng();
         let mut secret = vec![0; length];
         random.fill_bytes(&mut secret);
         let (to, requests) = mpsc::channel(4);
         let mut entries = self.lock();
-        let process = loop {
-            let process = random.random_range(1..i32::MAX);
-            if !entries.contains_key(&process) {
-                break process;
-            }
-        };
+        let mut process = server.unwrap_or_else(|| random.random_range(1..i32::MAX));
+        while entries.contains_key(&process) {
+            process = random.random_range(1..i32::MAX);
+        }
         entries.insert(process, Entry { secret: secret.clone(), to });
         IssuedKey { key: BackendKey { process, secret }, requests, keys: self.clone() }
     }
@@ -110,4 +110,22 @@ pub(super) async fn send(
     })
     .await
     .unwrap_or(Err(UpstreamError::Slow))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_the_servers_process_unless_another_connection_still_goes_by_it() {
+        let keys = CancelKeys::default();
+        let first = keys.issue(4, Some(42));
+        let second = keys.issue(4, Some(42));
+        assert_eq!(first.key.process, 42);
+        assert_ne!(second.key.process, 42);
+        drop(first);
+        assert_eq!(keys.issue(4, Some(42)).key.process, 42);
+        assert_eq!(keys.lock().len(), 1, "keys are given back");
+        assert!(keys.issue(32, None).key.process > 0);
+    }
 }

@@ -7,25 +7,27 @@ use std::{
     future::{Future, poll_fn},
     io,
     mem::MaybeUninit,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use bytes::{Buf as _, BytesMut};
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 
 use super::{
     admission::{Admitted, ConnectionPermit, ConnectionRequest, Line, Refusal},
     cancel::{self, CancelRequest, IssuedKey},
-    engine::{Ended, Shared},
+    engine::Shared,
     handshake::{self, Arrival, Welcome},
+    intake::Intake,
     listener::Caller,
     session::{Effect, Session, SessionConfig},
     stream::Stream,
@@ -98,7 +100,8 @@ async fn open(
             return Err(refusal.message);
         }
     };
-    let issued = shared.cancel_keys.issue(welcome.secret_length);
+    let server = upstream.key.as_ref().map(|key| key.process);
+    let issued = shared.cancel_keys.issue(welcome.secret_length, server);
     let mut session = Session::new(SessionConfig {
         connection: permit.connection(),
         masks: shared.masks,
@@ -120,12 +123,16 @@ async fn open(
         client,
         client_flush: false,
         client_closed: false,
+        from_client: Intake::default(),
         server_flush: false,
         upstream,
+        from_server: Intake::default(),
         issued,
         started,
         decision: None,
         review: None,
+        review_is_new: false,
+        keeping_alive: None,
         cancelling: None,
     })
 }
@@ -141,25 +148,11 @@ fn upstream_refusal(error: &UpstreamError) -> Refusal {
         message: format!("pgate could not open the database session: {error}"),
         detail: String::new(),
         hint: String::new(),
+        position: None,
     }
 }
 
 type Decision = Pin<Box<dyn Future<Output = (u64, Admitted)> + Send>>;
-
-/// What the shell woke up for.
-enum Event {
-    /// Bytes have moved; the machine may have something to say.
-    Moved,
-    Decided(u64, Admitted),
-    CancelRequested(CancelRequest),
-    Cancelled,
-    Notice(ErrorFields),
-    /// A held statement still waits.
-    StillWaiting,
-    Ended(Ended),
-    ClientGone,
-    ServerGone,
-}
 
 /// A review that is going on.
 struct UnderReview {
@@ -168,16 +161,12 @@ struct UnderReview {
     withdraw: Option<oneshot::Sender<String>>,
 }
 
-/// The next notice of a review; never, where there is none.
-async fn next_notice(review: &mut Option<UnderReview>) -> ErrorFields {
-    let notice = match review {
-        Some(review) => review.notices.recv().await,
-        None => None,
-    };
-    match notice {
-        Some(notice) => notice,
-        None => std::future::pending().await,
-    }
+/// What has moved between the peers.
+enum Moved {
+    /// Bytes; the machine may have something to say.
+    Bytes,
+    ClientGone,
+    ServerGone,
 }
 
 /// Moves bytes between a client, the machine and PostgreSQL.
@@ -188,13 +177,18 @@ struct Shuttle {
     client: Stream,
     client_flush: bool,
     client_closed: bool,
+    from_client: Intake,
     server_flush: bool,
     upstream: Upstream,
+    from_server: Intake,
     issued: IssuedKey,
     started: Instant,
     decision: Option<Decision>,
-    /// The review that the decision waits for.
+    /// The review that the decision waits for, and whether its notices haven't been polled.
     review: Option<UnderReview>,
+    review_is_new: bool,
+    /// The pulse while a held statement waits.
+    keeping_alive: Option<Pin<Box<Sleep>>>,
     /// A cancellation that is on its way upstream: what the client sends next waits, lest
     /// it be hit.
     cancelling: Option<JoinHandle<()>>,
@@ -203,60 +197,156 @@ struct Shuttle {
 impl Shuttle {
     /// Runs to the end of the connection; returns why it ended.
     async fn run(mut self) -> String {
-        let mut warning = self.shared.warning();
-        let mut ending = self.shared.ending();
-        let reason = loop {
-            if let Some(reason) = self.effects() {
-                break reason;
-            }
-            let event = tokio::select! {
-                biased;
-                ended = ending.wait() => Event::Ended(ended),
-                warned = warning.wait() => {
-                    Event::Notice(ErrorFields::new("NOTICE", "00000", &warned))
+        let (mut warning, mut ending) = (self.shared.warning(), self.shared.ending());
+        let reason = {
+            let mut ended = pin!(ending.wait().fuse());
+            let mut warned = pin!(warning.wait().fuse());
+            poll_fn(|cx| {
+                loop {
+                    // Polled at every turn, since they must be heard however busy the
+                    // peers are; nearly always there is nothing.
+                    if let Poll::Ready(ended) = ended.as_mut().poll(cx) {
+                        self.session.end("57P01", &ended.message());
+                    }
+                    if let Poll::Ready(warned) = warned.as_mut().poll(cx) {
+                        self.session.tell(ErrorFields::new("NOTICE", "00000", &warned));
+                    }
+                    let heard = self.poll_asides(cx);
+                    if let Poll::Ready(reason) = self.poll_peers(cx) {
+                        return Poll::Ready(reason);
+                    }
+                    if heard.is_pending() && !self.begins_to_wait() {
+                        return Poll::Pending;
+                    }
                 }
-                notice = next_notice(&mut self.review) => Event::Notice(notice),
-                () = sleep(KEEP_ALIVE), if self.session.is_reviewing() => Event::StillWaiting,
-                request = self.issued.requests.recv() => match request {
-                    Some(request) => Event::CancelRequested(request),
-                    None => Event::ClientGone,
-                },
-                event = poll_fn(|cx| step(
-                    cx,
-                    &mut self.session,
-                    &mut self.client,
-                    &mut self.client_flush,
-                    &mut self.client_closed,
-                    &mut self.upstream.stream,
-                    &mut self.server_flush,
-                    &mut self.decision,
-                    &mut self.cancelling,
-                    self.started,
-                )) => event,
-            };
-            match event {
-                Event::Moved => {}
-                Event::Cancelled => self.session.cancelled(self.started.elapsed()),
-                Event::Decided(id, admitted) => {
-                    self.review = None;
-                    self.session.decided(id, admitted, self.started.elapsed());
-                }
-                Event::CancelRequested(done) => {
-                    self.session.cancel_requested();
-                    self.cancel(Some(done));
-                }
-                Event::Notice(notice) => self.session.tell(notice),
-                Event::StillWaiting => self.session.keep_alive(),
-                Event::Ended(ended) => self.session.end("57P01", &ended.message()),
-                Event::ClientGone => {
-                    self.session.to_client().clear();
-                    self.session.client_gone();
-                }
-                Event::ServerGone => self.session.server_gone(),
-            }
+            })
+            .await
         };
         self.farewell().await;
         reason
+    }
+
+    /// Hears what comes beside the two peers' bytes.
+    fn poll_asides(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut heard = Poll::Pending;
+        if let Some(review) = &mut self.review {
+            while let Poll::Ready(Some(notice)) = review.notices.poll_recv(cx) {
+                self.session.tell(notice);
+                heard = Poll::Ready(());
+            }
+        }
+        if let Some(beat) = &mut self.keeping_alive
+            && beat.as_mut().poll(cx).is_ready()
+        {
+            self.session.keep_alive();
+            beat.as_mut().reset(tokio::time::Instant::now() + KEEP_ALIVE);
+            heard = Poll::Ready(());
+        }
+        while let Poll::Ready(Some(done)) = self.issued.requests.poll_recv(cx) {
+            self.session.cancel_requested();
+            self.cancel(Some(done));
+            heard = Poll::Ready(());
+        }
+        heard
+    }
+
+    /// Whether a wait has begun that hasn't been polled yet: for a review's notices, or for
+    /// the next pulse of a held statement.
+    fn begins_to_wait(&mut self) -> bool {
+        let reviewing = self.session.is_reviewing();
+        let pulse_begins = reviewing && self.keeping_alive.is_none();
+        if pulse_begins {
+            self.keeping_alive = Some(Box::pin(sleep(KEEP_ALIVE)));
+        } else if !reviewing {
+            self.keeping_alive = None;
+        }
+        std::mem::take(&mut self.review_is_new) || pulse_begins
+    }
+
+    /// Moves bytes for as long as there are any, and does what the machine asks for in
+    /// between; returns why the connection ends, once it does.
+    fn poll_peers(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+        loop {
+            if let Some(reason) = self.effects() {
+                return Poll::Ready(reason);
+            }
+            if let Some(asked) = &mut self.decision
+                && let Poll::Ready((id, admitted)) = asked.as_mut().poll(cx)
+            {
+                (self.decision, self.review) = (None, None);
+                self.session.decided(id, admitted, self.started.elapsed());
+                continue;
+            }
+            if let Some(task) = &mut self.cancelling
+                && Pin::new(task).poll(cx).is_ready()
+            {
+                self.cancelling = None;
+                self.session.cancelled(self.started.elapsed());
+                continue;
+            }
+            match self.poll_step(cx) {
+                Poll::Ready(Moved::Bytes) => {}
+                Poll::Ready(Moved::ServerGone) => self.session.server_gone(),
+                Poll::Ready(Moved::ClientGone) => {
+                    self.session.to_client().clear();
+                    self.session.client_gone();
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Writes what can be written, then reads what may be read. Returns after the first
+    /// read, so that the machine's effects come before more bytes.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Moved> {
+        let Self { session, client, upstream, .. } = self;
+        let server = &mut upstream.stream;
+        if let Poll::Ready(Err(_)) =
+            poll_send(cx, server, session.to_server(), &mut self.server_flush)
+        {
+            self.server_flush = false;
+            session.to_server().clear();
+            return Poll::Ready(Moved::ServerGone);
+        }
+        if let Poll::Ready(Err(_)) =
+            poll_send(cx, client, session.to_client(), &mut self.client_flush)
+        {
+            self.client_flush = false;
+            return Poll::Ready(Moved::ClientGone);
+        }
+        let mut space = [MaybeUninit::uninit(); READ];
+        if session.to_client().len() < HIGH_WATER && !self.from_server.rests(cx) {
+            let mut bytes = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut *server).poll_read(cx, &mut bytes) {
+                Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
+                    session.server_bytes(bytes.filled(), self.started.elapsed());
+                    let amid = server.gathers() && session.is_amid_rows();
+                    self.from_server.took(bytes.filled().len(), READ, amid);
+                    return Poll::Ready(Moved::Bytes);
+                }
+                Poll::Ready(_) => return Poll::Ready(Moved::ServerGone),
+                Poll::Pending => {}
+            }
+        }
+        let room = session.reads_client() || session.client_backlog() < HIGH_WATER;
+        let hears = room && self.cancelling.is_none() && !self.client_closed;
+        if hears && session.to_server().len() < HIGH_WATER && !self.from_client.rests(cx) {
+            let mut bytes = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut *client).poll_read(cx, &mut bytes) {
+                Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
+                    session.client_bytes(bytes.filled(), self.started.elapsed());
+                    let amid = client.gathers() && session.is_amid_copy_in();
+                    self.from_client.took(bytes.filled().len(), READ, amid);
+                    return Poll::Ready(Moved::Bytes);
+                }
+                Poll::Ready(_) => {
+                    self.client_closed = true;
+                    return Poll::Ready(Moved::ClientGone);
+                }
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
     }
 
     /// Carries out what the machine asks for; returns why the connection ends, if it does.
@@ -265,15 +355,24 @@ impl Shuttle {
         while let Some(effect) = self.session.effect() {
             match effect {
                 Effect::Decide { id, request } => {
-                    let shared = Arc::clone(&self.shared);
-                    self.decision =
-                        Some(Box::pin(async move { (id, shared.admission.admit(request).await) }));
+                    match self.shared.admission.admit_known(request) {
+                        Ok(admitted) => {
+                            self.session.decided(id, admitted, self.started.elapsed());
+                        }
+                        Err(request) => {
+                            let shared = Arc::clone(&self.shared);
+                            self.decision = Some(Box::pin(async move {
+                                (id, shared.admission.admit(request).await)
+                            }));
+                        }
+                    }
                 }
                 Effect::Review { id, review } => {
                     let (sender, notices) = mpsc::unbounded_channel();
                     let (withdraw, withdrawn) = oneshot::channel();
                     let line = Line { notices: sender, withdrawn };
                     self.review = Some(UnderReview { notices, withdraw: Some(withdraw) });
+                    self.review_is_new = true;
                     let shared = Arc::clone(&self.shared);
                     self.decision = Some(Box::pin(async move {
                         (id, shared.admission.review(*review, line).await)
@@ -344,70 +443,6 @@ impl Shuttle {
         })
         .await;
     }
-}
-
-/// Writes what can be written, then reads what may be read. Returns after the first read,
-/// so that the machine's effects come before more bytes.
-#[expect(clippy::too_many_arguments, reason = "disjoint borrows of the shuttle's fields")]
-fn step(
-    cx: &mut Context<'_>,
-    session: &mut Session,
-    client: &mut Stream,
-    client_flush: &mut bool,
-    client_closed: &mut bool,
-    server: &mut Stream,
-    server_flush: &mut bool,
-    decision: &mut Option<Decision>,
-    cancelling: &mut Option<JoinHandle<()>>,
-    started: Instant,
-) -> Poll<Event> {
-    if let Some(asked) = decision
-        && let Poll::Ready((id, admitted)) = asked.as_mut().poll(cx)
-    {
-        *decision = None;
-        return Poll::Ready(Event::Decided(id, admitted));
-    }
-    if let Some(task) = cancelling
-        && Pin::new(task).poll(cx).is_ready()
-    {
-        *cancelling = None;
-        return Poll::Ready(Event::Cancelled);
-    }
-    if let Poll::Ready(Err(_)) = poll_send(cx, server, session.to_server(), server_flush) {
-        return Poll::Ready(Event::ServerGone);
-    }
-    if let Poll::Ready(Err(_)) = poll_send(cx, client, session.to_client(), client_flush) {
-        return Poll::Ready(Event::ClientGone);
-    }
-    let mut space = [MaybeUninit::uninit(); READ];
-    if session.to_client().len() < HIGH_WATER {
-        let mut bytes = ReadBuf::uninit(&mut space);
-        match Pin::new(&mut *server).poll_read(cx, &mut bytes) {
-            Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
-                session.server_bytes(bytes.filled(), started.elapsed());
-                return Poll::Ready(Event::Moved);
-            }
-            Poll::Ready(_) => return Poll::Ready(Event::ServerGone),
-            Poll::Pending => {}
-        }
-    }
-    let room = session.reads_client() || session.client_backlog() < HIGH_WATER;
-    let hears = room && cancelling.is_none() && !*client_closed;
-    if hears && session.to_server().len() < HIGH_WATER {
-        let mut bytes = ReadBuf::uninit(&mut space);
-        match Pin::new(&mut *client).poll_read(cx, &mut bytes) {
-            Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
-                session.client_bytes(bytes.filled(), started.elapsed());
-                return Poll::Ready(Event::Moved);
-            }
-            Poll::Ready(_) => {
-                *client_closed = true;
-                return Poll::Ready(Event::ClientGone);
-            }
-            Poll::Pending => {}
-        }
-    }
-    Poll::Pending
 }
 
 /// Writes as much of `bytes` as the peer takes.

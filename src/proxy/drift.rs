@@ -6,8 +6,9 @@
 //! hasn't been asked for too long, it is asked first.
 
 use std::{
+    collections::BTreeSet,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     policy::{self, CompileError, Denied, Enforcement, Role, Unbound},
-    sql::{CATALOG_QUERY, Catalog, CatalogError, EPOCH_QUERY},
+    sql::{Catalog, CatalogError, EPOCH_QUERY, Foreseen, Oid, columns_query},
 };
 
 /// How often the database is asked whether its catalog has changed, at most; a
@@ -33,6 +34,11 @@ const SHARE_OF_TIME: u32 = 50;
 const PATIENCE_FOR_ESTIMATES: Duration = Duration::from_secs(5);
 /// How old the last answer may be when a statement is decided.
 const TRUSTED_FOR: Duration = Duration::from_secs(15);
+/// The same where PostgreSQL doesn't keep the session from masked columns. A database that
+/// takes long to answer is asked more rarely, up to the second of these.
+const TRUSTED_ALONE_FOR: Duration = Duration::from_millis(250);
+const TRUSTED_ALONE_AT_MOST: Duration = Duration::from_secs(2);
+const SHARE_OF_TIME_ALONE: u32 = 20;
 
 /// The catalog can't be loaded or the role can't be compiled against it.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +66,9 @@ pub struct Drift {
     analyst: Analyst,
     connection: tokio::sync::Mutex<OwnConnection>,
     current: RwLock<Current>,
+    /// The relations whose columns are loaded with the catalog; those that statements
+    /// have named are among them.
+    foreseen: Mutex<Foreseen>,
 }
 
 #[derive(Clone)]
@@ -67,6 +76,8 @@ struct Current {
     ruling: Arc<Ruling>,
     epoch: Arc<str>,
     asked: Instant,
+    /// How long the database took to say its epoch.
+    took: Duration,
 }
 
 impl fmt::Debug for Drift {
@@ -85,7 +96,9 @@ impl Drift {
         // The epoch first: a change in between is then seen at the next look.
         let asked = Instant::now();
         let epoch: Arc<str> = connection.query_text(EPOCH_QUERY).await?.into();
-        let document = connection.query_text(CATALOG_QUERY).await?;
+        let took = asked.elapsed();
+        let foreseen = policy::foreseen(&role);
+        let document = connection.query_text(&foreseen.catalog_query()).await?;
         let analyst = Analyst::start()?;
         let ruling = analyst
             .ask(move || {
@@ -100,7 +113,8 @@ impl Drift {
             enforcement,
             analyst,
             connection: tokio::sync::Mutex::new(connection),
-            current: RwLock::new(Current { ruling: Arc::new(ruling), epoch, asked }),
+            current: RwLock::new(Current { ruling: Arc::new(ruling), epoch, asked, took }),
+            foreseen: Mutex::new(foreseen),
         })
     }
 
@@ -113,21 +127,47 @@ impl Drift {
         sql: &Arc<str>,
     ) -> Result<(Arc<Ruling>, Arc<Decided>), Denied> {
         let mut current = self.current();
-        if current.asked.elapsed() > TRUSTED_FOR {
+        if current.asked.elapsed() > self.trusted_for(&current) {
             self.look().await.map_err(|error| out_of_reach(&error))?;
             current = self.current();
         }
-        let decided = self.decide_on(&current.ruling, sql).await;
+        let (ruling, decided) = self.decide_described(current.ruling, sql).await?;
         if !decided.unresolved {
-            return Ok((current.ruling, decided));
+            return Ok((ruling, decided));
         }
         self.look().await.map_err(|error| out_of_reach(&error))?;
         let newer = self.current();
         if newer.epoch == current.epoch {
-            return Ok((current.ruling, decided));
+            return Ok((ruling, decided));
         }
-        let decided = self.decide_on(&newer.ruling, sql).await;
-        Ok((newer.ruling, decided))
+        self.decide_described(newer.ruling, sql).await
+    }
+
+    /// Decides a query string, once the columns of all that it names are loaded.
+    async fn decide_described(
+        &self,
+        ruling: Arc<Ruling>,
+        sql: &Arc<str>,
+    ) -> Result<(Arc<Ruling>, Arc<Decided>), Denied> {
+        let decided = self.decide_on(&ruling, sql).await;
+        if decided.undescribed.is_empty() {
+            return Ok((ruling, decided));
+        }
+        let named = decided.undescribed.iter().copied().collect();
+        let ruling = self.describe(&named).await.map_err(|error| out_of_reach(&error))?;
+        // What is still without columns is refused: somebody is just changing it.
+        let decided = self.decide_on(&ruling, sql).await;
+        Ok((ruling, decided))
+    }
+
+    /// An earlier decision on exactly this text, if it holds on a catalog that is current.
+    pub(super) fn recall(&self, sql: &str) -> Option<(Arc<Ruling>, Arc<Decided>)> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        if current.asked.elapsed() > self.trusted_for(&current) {
+            return None;
+        }
+        let decided = current.ruling.recall(sql, Timestamp::now())?;
+        (!decided.unresolved && decided.undescribed.is_empty()).then(|| (current.ruling.clone(), decided))
     }
 
     /// Decides a query string after a look at the catalog as it is now: what a reviewer
@@ -182,16 +222,57 @@ impl Drift {
         }
     }
 
+    /// Loads the columns of further relations. They are as of now; a change since the last
+    /// look is found by the next one, as it is of all others.
+    async fn describe(&self, named: &BTreeSet<Oid>) -> Result<Arc<Ruling>, DriftError> {
+        let mut connection = self.connection.lock().await;
+        {
+            let mut foreseen = self.foreseen.lock().unwrap_or_else(PoisonError::into_inner);
+            foreseen.named(named);
+        }
+        let current = self.current();
+        let catalog = current.ruling.catalog();
+        let lacking = named
+            .iter()
+            .filter(|oid| catalog.relation(**oid).is_some_and(|relation| !relation.described))
+            .copied()
+            .collect::<BTreeSet<_>>();
+        if lacking.is_empty() {
+            return Ok(current.ruling);
+        }
+        let document = connection.query_text(&columns_query(&lacking)).await?;
+        let (before, enforcement) = (current.ruling.clone(), self.enforcement);
+        let ruling: Result<Ruling, DriftError> = self
+            .analyst
+            .ask(move || Ok(before.after(before.catalog().describe(&document)?, enforcement)?))
+            .await
+            .unwrap_or_else(|lost| Err(std::io::Error::other(lost).into()));
+        let ruling = Arc::new(ruling?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) =
+            Current { ruling: ruling.clone(), ..current };
+        Ok(ruling)
+    }
+
     /// Asks the database whether its catalog has changed, and loads it if so.
     async fn look(&self) -> Result<(), DriftError> {
+        let called = Instant::now();
         let mut connection = self.connection.lock().await;
+        let current = self.current();
+        if current.asked >= called {
+            // Another statement has asked while this one waited.
+            return Ok(());
+        }
         let asked = Instant::now();
         let epoch: Arc<str> = connection.query_text(EPOCH_QUERY).await?.into();
-        let current = self.current();
+        let took = asked.elapsed();
         let ruling = if epoch == current.epoch {
             current.ruling
         } else {
-            let document = connection.query_text(CATALOG_QUERY).await?;
+            let query = {
+                let foreseen = self.foreseen.lock().unwrap_or_else(PoisonError::into_inner);
+                foreseen.catalog_query()
+            };
+            let document = connection.query_text(&query).await?;
             let (before, enforcement) = (current.ruling, self.enforcement);
             let ruling: Result<Ruling, DriftError> = self
                 .analyst
@@ -201,8 +282,19 @@ impl Drift {
             Arc::new(ruling?)
         };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) =
-            Current { ruling, epoch, asked };
+            Current { ruling, epoch, asked, took };
         Ok(())
+    }
+
+    /// How old an answer may be. Where the proxy stands alone before masked columns,
+    /// somebody else's change to a table is noticed before the next statements.
+    fn trusted_for(&self, current: &Current) -> Duration {
+        match self.enforcement {
+            Enforcement::Static if !current.ruling.masked().is_empty() => {
+                (current.took * SHARE_OF_TIME_ALONE).clamp(TRUSTED_ALONE_FOR, TRUSTED_ALONE_AT_MOST)
+            }
+            Enforcement::Static | Enforcement::Ephemeral => TRUSTED_FOR,
+        }
     }
 
     fn current(&self) -> Current {

@@ -260,8 +260,10 @@ impl Engine {
             warning: watch::channel(None).0,
         });
         let clock = tokio::spawn(watch_clock(Arc::clone(&shared), config.expires_at));
+        let admission = Arc::clone(&shared.admission);
+        let writer = tokio::spawn(async move { admission.write_behind().await });
         let served = tokio::spawn(serve(shared, listener));
-        Ok(Running { endpoints, ender, served: Served::Still(served), clock })
+        Ok(Running { endpoints, ender, served: Served::Still(served), clock, writer })
     }
 }
 
@@ -335,6 +337,8 @@ pub struct Running {
     ender: Ender,
     served: Served,
     clock: JoinHandle<()>,
+    /// Writes the log's lines that nothing waits for.
+    writer: JoinHandle<()>,
 }
 
 /// The task that serves, or how it ended.
@@ -371,6 +375,7 @@ impl Running {
             Served::Until(ended) => return ended.clone(),
         };
         self.clock.abort();
+        self.writer.abort();
         self.served = Served::Until(ended.clone());
         ended
     }
@@ -386,6 +391,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.clock.abort();
+        self.writer.abort();
         if let Served::Still(task) = &self.served {
             task.abort();
         }

@@ -5,8 +5,8 @@
 //! connection, under the session's role, in a read-only transaction with short timeouts:
 //! what the session's open transaction has changed isn't seen there, and a table that it
 //! has locked isn't waited for long. Of the answer two numbers are kept: a plan's
-//! conditions hold values. For a held statement it refuses to explain what could run
-//! code of the database's owner while it is planned.
+//! conditions hold values. It refuses to explain what calls code of the database's owner:
+//! the planner runs functions that it takes for constant.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -30,7 +30,7 @@ pub struct Bound {
     pub bind: Bytes,
 }
 
-/// Why a held statement can't be explained.
+/// Why a statement isn't explained before it may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotExplained {
     #[error("there is more than one statement")]
@@ -83,6 +83,14 @@ impl NoAnswer {
             other => other.to_string(),
         };
         Estimate::Unavailable { why }
+    }
+}
+
+/// The rows that were told.
+pub(super) fn rows(estimate: &Estimate) -> Option<u64> {
+    match estimate {
+        Estimate::Planned { rows, .. } => Some(*rows),
+        Estimate::Unavailable { .. } => None,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::wire::{
 
 /// Settings that a client may send in its start-up: they change how values are shown,
 /// or how the client itself waits, and nothing that pgate relies on.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 13] = [
     "datestyle",
     "intervalstyle",
     "timezone",
@@ -28,6 +28,9 @@ const HARMLESS: [&str; 10] = [
     "geqo",
     "lock_timeout",
     "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "default_transaction_isolation",
+    "default_transaction_deferrable",
     "client_min_messages",
 ];
 
@@ -212,7 +215,8 @@ async fn read_password(stream: &mut Stream) -> Result<Vec<u8>, HandshakeError> {
 }
 
 fn own(sqlstate: &'static str, message: String, hint: &str) -> Refusal {
-    Refusal { statement: 0, sqlstate, message, detail: String::new(), hint: hint.to_owned() }
+    let (detail, hint) = (String::new(), hint.to_owned());
+    Refusal { statement: 0, sqlstate, message, detail, hint, position: None }
 }
 
 /// Tells a client that it is refused.
@@ -385,10 +389,14 @@ mod tests {
     #[test]
     fn harmless_settings_go_upstream_and_everything_else_is_refused() {
         type Sent = &'static [(&'static str, &'static str)];
-        let cases: [(Sent, Result<&str, &str>); 15] = [
+        let cases: [(Sent, Result<&str, &str>); 16] = [
             (&[("DateStyle", "ISO")], Ok("datestyle=ISO")),
             (&[("options", "-c TimeZone=UTC --jit=off")], Ok("jit=off timezone=UTC")),
             (&[("options", "-cgeqo=on")], Ok("geqo=on")),
+            (
+                &[("options", "--default_transaction_isolation=serializable")],
+                Ok("default_transaction_isolation=serializable"),
+            ),
             (&[("options", r"-c datestyle=ISO,\ MDY")], Ok("datestyle=ISO, MDY")),
             (&[("client_encoding", "'utf-8'")], Ok("")),
             (&[("client_encoding", "SQL_ASCII")], Ok("")),

@@ -14,8 +14,8 @@ mod drift;
 mod engine;
 mod estimate;
 mod handshake;
+mod intake;
 mod listener;
-mod lookups;
 mod own_connection;
 mod review;
 mod ruling;
@@ -30,7 +30,7 @@ pub use admission::{
     Admission, Admitted, ConnectionPermit, ConnectionRequest, Forget, Permit, Refusal, Review,
     Rewritten, StatementRequest, Unrecorded,
 };
-pub use allowance::{Allowance, Cap};
+pub use allowance::{Allowance, Cap, OnRows};
 pub use drift::{Drift, DriftError};
 pub use engine::{Ended, Ender, Endpoints, Engine, EngineConfig, Running};
 pub use estimate::Bound;

@@ -30,6 +30,8 @@ impl OwnConnection {
             parameters: BTreeMap::from([
                 ("application_name".to_owned(), name),
                 ("lock_timeout".to_owned(), "2s".to_owned()),
+                // It takes longer than what it would make faster.
+                ("jit".to_owned(), "off".to_owned()),
             ]),
             open: None,
         }

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::{
     admission::{Forget, Rewritten},
-    allowance,
+    allowance::{self, OnRows},
     estimate::{self, NotExplained},
 };
 use crate::{
@@ -44,16 +44,22 @@ pub struct Decided {
     /// Whether it names a relation that the catalog doesn't have (yet): it is then
     /// decided once more when the database has been asked.
     pub(super) unresolved: bool,
+    /// The relations whose columns aren't loaded yet: nothing is decided without them.
+    pub(super) undescribed: Vec<Oid>,
     /// The rules that hang on how many rows it hits.
     pub(super) row_rules: Vec<RowRule>,
+    /// Why PostgreSQL can't be asked what it expects of it before it may run.
+    pub(super) explainable: Result<(), NotExplained>,
+    /// The character at which it is no SQL, from 1, where that is all that is wrong.
+    pub(super) misplaced: Option<usize>,
     /// How many statements it holds.
     pub(super) statements: u32,
     /// Whether it only ends a transaction, or part of one.
     pub(super) ends_transaction: bool,
     /// The SQL cursors that it declares, reads or closes.
-    pub(super) cursors: Vec<CursorUse>,
+    pub(super) cursors: Arc<[CursorUse]>,
     /// The prepared statements that it runs by SQL.
-    pub(super) runs: Vec<String>,
+    pub(super) runs: Arc<[String]>,
 }
 
 /// Decisions by their texts. Where rules keep hours, those of one minute: hours begin
@@ -71,8 +77,6 @@ pub(super) struct HeldText {
     pub(super) holds: Vec<Held>,
     /// What it is apart from its constants.
     pub(super) shape: Option<Shape>,
-    /// Why PostgreSQL can't be asked what it expects of it before a reviewer has approved it.
-    pub(super) explainable: Result<(), NotExplained>,
 }
 
 /// The shapes of the relations with masked columns, by OID.
@@ -88,6 +92,8 @@ pub struct Ruling {
     masked: Arc<HashSet<(Oid, AttributeNumber)>>,
     masked_relations: HashSet<Oid>,
     compiled_for: Arc<Shapes>,
+    /// Those of them that look different now.
+    altered: HashSet<Oid>,
     remembered: Mutex<Remembered>,
 }
 
@@ -129,8 +135,23 @@ impl Ruling {
         let masked = Arc::new(compiled.masked_columns().clone());
         let masked_relations =
             masked.iter().map(|(oid, _)| *oid).chain(compiled_for.keys().copied()).collect();
+        let altered = compiled_for
+            .iter()
+            .filter_map(|(oid, before)| Some((catalog.relation(*oid)?, before)))
+            .filter(|(relation, before)| relation.fingerprint() != **before)
+            .map(|(relation, _)| relation.oid)
+            .collect();
         let remembered = Mutex::default();
-        Self { role, catalog, compiled, masked, masked_relations, compiled_for, remembered }
+        Self {
+            role,
+            catalog,
+            compiled,
+            masked,
+            masked_relations,
+            compiled_for,
+            altered,
+            remembered,
+        }
     }
 
     /// The masked columns, as the tripwire compares them.
@@ -148,7 +169,7 @@ impl Ruling {
     /// Decides a query string as of `now`. Needs [the large stack](sql::on_large_stack).
     pub fn decide(&self, sql: &Arc<str>, now: Timestamp) -> Arc<Decided> {
         let decided = Arc::new(self.decide_afresh(sql, now));
-        if sql.len() <= REMEMBERED_BYTES {
+        if sql.len() <= REMEMBERED_BYTES && decided.undescribed.is_empty() {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
             let minute = self.minute(now);
             if remembered.minute != minute || remembered.decisions.len() >= REMEMBERED {
@@ -167,12 +188,13 @@ impl Ruling {
     fn decide_afresh(&self, text: &str, now: Timestamp) -> Decided {
         let statements = match sql::analyse(text, &self.catalog) {
             Ok(statements) => statements,
-            Err(sql::AnalysisError::Syntax(message)) => {
-                return Decided::refused(Denied {
+            Err(sql::AnalysisError::Syntax { message, position }) => {
+                let denied = Denied {
                     rule: builtin(SYNTAX),
                     reason: message,
                     hint: "pgate reads statements by PostgreSQL 18's grammar.".into(),
-                });
+                };
+                return Decided { misplaced: position, ..Decided::refused(denied) };
             }
             Err(error) => {
                 return Decided::refused(Denied {
@@ -184,6 +206,10 @@ impl Ruling {
                 });
             }
         };
+        let undescribed = self.undescribed(&statements);
+        if !undescribed.is_empty() {
+            return Decided { undescribed, ..Decided::refused(not_loaded()) };
+        }
         let mut rule = None;
         let mut masked = Vec::new();
         let mut lookups = BTreeMap::<String, u32>::new();
@@ -248,10 +274,8 @@ impl Ruling {
             }
         };
         let by_rows = |rule: &RowRule| matches!(rule.verdict, Verdict::Hold(_));
-        let held = (!holds.is_empty() || row_rules.iter().any(by_rows)).then(|| {
-            let explainable = estimate::explainable(&statements);
-            Box::new(HeldText { holds, shape: sql::shape(text), explainable })
-        });
+        let held = (!holds.is_empty() || row_rules.iter().any(by_rows))
+            .then(|| Box::new(HeldText { holds, shape: sql::shape(text) }));
         Decided {
             verdict,
             rewritten,
@@ -260,12 +284,37 @@ impl Ruling {
             held,
             lookups: looked_up,
             unresolved,
+            undescribed: Vec::new(),
             row_rules,
+            explainable: estimate::explainable(&statements),
+            misplaced: None,
             statements: u32::try_from(statements.len()).unwrap_or(u32::MAX),
             ends_transaction: statements.iter().all(ends_transaction),
             runs: statements.iter().flat_map(run).collect(),
             cursors: statements.into_iter().flat_map(|statement| statement.facts.cursors).collect(),
         }
+    }
+
+    /// The relations that statements name and whose columns aren't loaded. What was
+    /// analysed without them is worth nothing.
+    fn undescribed(&self, statements: &[Statement]) -> Vec<Oid> {
+        let used = statements.iter().flat_map(|statement| &statement.facts.relations);
+        let named = used.filter_map(|used| match used.resolution {
+            sql::Resolution::Relation(oid) => self.catalog.relation(oid),
+            sql::Resolution::Unknown => None,
+        });
+        let mut oids = named
+            .filter(|relation| !relation.described)
+            .map(|relation| relation.oid)
+            .collect::<Vec<_>>();
+        oids.sort();
+        oids.dedup();
+        oids
+    }
+
+    /// The catalog that it is made against.
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// The text with its masked scans replaced.
@@ -293,13 +342,19 @@ impl Ruling {
     }
 
     /// Refuses a relation that no longer looks as it did when the session's
-    /// privileges and mask functions were made.
+    /// privileges and mask functions were made, and whatever shows such a one: under its
+    /// new name or columns no rule may be about it any more.
     fn drifted(&self, statement: &Statement) -> Option<Denied> {
+        if self.altered.is_empty() {
+            return None;
+        }
         statement.facts.relations.iter().find_map(|used| {
             let sql::Resolution::Relation(oid) = used.resolution else { return None };
-            let before = self.compiled_for.get(&oid)?;
-            let relation = self.catalog.relation(oid)?;
-            (relation.fingerprint() != *before).then(|| Denied {
+            let used = self.catalog.relation(oid)?;
+            let relation = std::iter::once(used)
+                .chain(self.catalog.beneath(used))
+                .find(|relation| self.altered.contains(&relation.oid))?;
+            Some(Denied {
                 rule: builtin("drift"),
                 reason: format!(
                     "{}.{} has masked columns and was altered after this session began",
@@ -338,6 +393,41 @@ impl Decided {
         &self.verdict
     }
 
+    /// The verdict where PostgreSQL expects it to hit so many rows; none means that it
+    /// hasn't been asked. What it can't be asked about is decided as a session decides it.
+    pub fn verdict_on(&self, rows: Option<u64>) -> Verdict {
+        if rows.is_none() && self.explainable.is_ok() || matches!(self.verdict, Verdict::Deny(_)) {
+            return self.verdict.clone();
+        }
+        let rows = rows.filter(|_| self.explainable.is_ok());
+        match allowance::foreseen(&self.row_rules, rows) {
+            Err(denied) => Verdict::Deny(denied),
+            Ok(by_rows) => match self.holds_with(by_rows).into_iter().next() {
+                Some(held) => Verdict::Hold(held),
+                None => self.verdict.clone(),
+            },
+        }
+    }
+
+    /// What hangs on how many rows it hits.
+    pub fn on_rows(&self) -> Vec<OnRows> {
+        self.row_rules.iter().map(|rule| OnRows::of(rule, self.explainable)).collect()
+    }
+
+    /// Whose approval it takes, and by which rule: each of them.
+    pub(super) fn holds_with(&self, by_rows: Vec<Held>) -> Vec<Held> {
+        let mut holds = self.held.as_ref().map_or_else(Vec::new, |held| held.holds.clone());
+        for held in by_rows {
+            // The rows are what its reviewers should know: an earlier approval of the
+            // same statement with other values says nothing of them.
+            match holds.iter_mut().find(|known| known.reviewers == held.reviewers) {
+                Some(known) => *known = held,
+                None => holds.push(held),
+            }
+        }
+        holds
+    }
+
     /// The text that PostgreSQL gets in its place, where masks change it.
     pub fn rewritten(&self) -> Option<&str> {
         self.rewritten.as_ref().map(|rewritten| &*rewritten.text)
@@ -352,11 +442,14 @@ impl Decided {
             held: None,
             lookups: 0,
             unresolved: false,
+            undescribed: Vec::new(),
             row_rules: Vec::new(),
+            explainable: Err(NotExplained::Kind),
+            misplaced: None,
             statements: 1,
             ends_transaction: false,
-            cursors: Vec::new(),
-            runs: Vec::new(),
+            cursors: Arc::default(),
+            runs: Arc::default(),
         }
     }
 
@@ -367,6 +460,15 @@ impl Decided {
             reason,
             hint: "Please report this statement.".into(),
         })
+    }
+}
+
+/// What is said where a relation's columns could not be loaded.
+fn not_loaded() -> Denied {
+    Denied {
+        rule: builtin("catalog-unknown"),
+        reason: "the columns of a table that it names could not be loaded".into(),
+        hint: "Try again; somebody may be changing that table.".into(),
     }
 }
 
@@ -466,5 +568,38 @@ mod tests {
         assert!(ruling.recall(&sql, at("18:00:00")).is_none());
         sql::on_large_stack(|| assert!(!allows(&ruling.decide(&sql, at("18:00:00")))));
         assert!(ruling.recall(&sql, at("17:59:59")).is_none());
+    }
+
+    #[test]
+    fn nothing_is_decided_of_a_table_whose_columns_are_not_loaded() {
+        let text = r#"
+            [target.t]
+            url = "postgres://localhost/shop"
+            credential = { kind = "static", user = "app", password = "env:UNUSED" }
+            [role.r]
+            targets = ["t"]
+            allow = [{ actions = ["select"], on = ["shop.*"] }]
+        "#;
+        let roles = policy::parse(&[("t.toml".to_owned(), text.to_owned())]).unwrap().roles;
+        let catalog = Catalog::builder()
+            .table("shop.orders", &[("id", "int8")])
+            .table("shop.far", &[("id", "int8")])
+            .undescribed("shop.far")
+            .build();
+        let far = catalog.relation_named("shop", "far").unwrap().oid;
+        let role = Arc::new(roles["r"].clone());
+        let ruling = Ruling::first(role, catalog, Enforcement::Static).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        for (sql, lacking) in [
+            ("SELECT id FROM shop.orders", vec![]),
+            ("SELECT 1 FROM shop.orders WHERE id IN (SELECT f.id FROM shop.far f)", vec![far]),
+            ("SELECT 1 FROM shop.orders; SELECT * FROM far, far AS f", vec![far]),
+        ] {
+            let sql: Arc<str> = sql.into();
+            let decided = sql::on_large_stack(|| ruling.decide(&sql, now));
+            let allowed = matches!(decided.verdict, Verdict::Allow(_));
+            assert_eq!((&decided.undescribed, allowed), (&lacking, lacking.is_empty()), "{sql}");
+            assert_eq!(ruling.recall(&sql, now).is_some(), allowed, "{sql}");
+        }
     }
 }

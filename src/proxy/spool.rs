@@ -4,6 +4,10 @@
 //! and a lock that is held for as long as its owner lives; a folder whose lock is
 //! free was left by a process that died. It refuses to go on after a failed
 //! write: what can't be recorded isn't said to be, so its statement can't run.
+//!
+//! What must be on disk before something happens (a statement, before it is
+//! forwarded) is written at once. What has happened already (its completion) goes to
+//! disk together with the next such line, or after a moment.
 
 mod folder;
 
@@ -12,6 +16,7 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -22,15 +27,19 @@ use url::Url;
 
 use crate::{
     grant::{SessionId, SigningKey},
-    journal::{Chain, End, Line, LineError, Receipt, Record, Start},
+    journal::{Chain, End, LineError, Receipt, Record, Start},
 };
 use folder::{Folder, private};
 pub use folder::{Orphan, OrphanError, orphans};
 
 /// Lines that may wait for a checkpoint's signature, besides the uploader's second.
-const UNSIGNED_LINES: u64 = 64;
+const UNSIGNED_LINES: u64 = 256;
 /// Bytes that may wait for the uploader's next second.
-const UNSENT_BYTES: u64 = 64 * 1024;
+const UNSENT_BYTES: u64 = 512 * 1024;
+/// How long a line may wait to be written that nothing waits for, and how many bytes of
+/// such lines.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(20);
+const UNWRITTEN_BYTES: usize = 64 * 1024;
 
 /// Where a session's log goes, and with which right.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -84,6 +93,7 @@ pub struct Spool {
     session: SessionId,
     writer: Mutex<Writer>,
     unsent: Notify,
+    unwritten: Notify,
     received: watch::Sender<u64>,
 }
 
@@ -91,7 +101,9 @@ pub struct Spool {
 struct Writer {
     chain: Chain,
     log: File,
-    /// Bytes of whole lines.
+    /// Lines of the chain that aren't in the file yet.
+    unwritten: Vec<u8>,
+    /// Bytes of whole lines in the file.
     length: u64,
     /// Bytes up to the last line that isn't a receipt: a receipt alone is no news to
     /// the control plane, which wrote it.
@@ -129,35 +141,68 @@ impl Spool {
         let (chain, first) = Chain::start(start, now)?;
         let mut folder = Folder::make(root, &session, destination).map_err(failed)?;
         let log = private().append(true).create_new(true).open(folder.log()).map_err(failed)?;
-        let mut writer =
-            Writer { chain, log, length: 0, worth_sending: 0, sent: 0, mode: Mode::Open(key) };
-        writer.store(&first).map_err(failed)?;
+        let mut writer = Writer {
+            chain,
+            log,
+            unwritten: first.bytes,
+            length: 0,
+            worth_sending: 0,
+            sent: 0,
+            mode: Mode::Open(key),
+        };
+        writer.store().map_err(failed)?;
         folder.publish(root, &session).map_err(failed)?;
         Ok(Self {
             folder,
             session,
             writer: Mutex::new(writer),
             unsent: Notify::new(),
+            unwritten: Notify::new(),
             received: watch::Sender::new(0),
         })
     }
 
-    /// Writes a record and returns the number of its line. When this returns, the
-    /// line has been handed to the operating system whole: it survives this
+    /// Writes a record and returns the number of its line. When this returns, the line and
+    /// all before it have been handed to the operating system whole: they survive this
     /// process, however it dies.
     ///
     /// # Errors
     /// The record isn't written; see [`SpoolError`] for whether another may be.
     pub fn append(&self, record: Record, now: Timestamp) -> Result<u64, SpoolError> {
         self.write(|writer| {
-            let line = writer.chain.append(record, now)?;
-            let seq = line.seq;
-            self.store(writer, &line)?;
-            if writer.chain.unsigned() >= UNSIGNED_LINES {
-                self.store_checkpoint(writer, now)?;
-            }
+            let seq = self.add(writer, record, now)?;
+            self.store(writer)?;
             Ok(seq)
         })
+    }
+
+    /// Puts a record into the chain that nothing waits for. It is written with the next
+    /// one that is, or by [`Self::write_behind`] after a moment; what kills this process
+    /// in between takes it along.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_behind(&self, record: Record, now: Timestamp) -> Result<(), SpoolError> {
+        self.write(|writer| {
+            self.add(writer, record, now)?;
+            if writer.unwritten.len() >= UNWRITTEN_BYTES {
+                return self.store(writer);
+            }
+            self.unwritten.notify_one();
+            Ok(())
+        })
+    }
+
+    /// Writes what [`Self::append_behind`] has left, for ever. A failure shows at the next
+    /// record.
+    pub async fn write_behind(&self) {
+        loop {
+            self.unwritten.notified().await;
+            tokio::time::sleep(WRITTEN_WITHIN).await;
+            if let Err(error) = self.write(|writer| self.store(writer)) {
+                tracing::debug!(%error, "the session log takes no more");
+            }
+        }
     }
 
     /// Signs the lines since the last checkpoint, where there are any.
@@ -167,7 +212,10 @@ impl Spool {
     pub fn checkpoint(&self, now: Timestamp) -> Result<(), SpoolError> {
         self.write(|writer| match writer.chain.unsigned() {
             0 => Ok(()),
-            _ => self.store_checkpoint(writer, now),
+            _ => {
+                self.sign(writer, now)?;
+                self.store(writer)
+            }
         })
     }
 
@@ -178,9 +226,9 @@ impl Spool {
     /// verifies it is told.
     pub fn close(&self, end: End, now: Timestamp) -> Result<(), SpoolError> {
         self.write(|writer| {
-            let line = writer.chain.append(Record::End(end), now)?;
-            self.store(writer, &line)?;
-            self.store_checkpoint(writer, now)?;
+            writer.add(Record::End(end), now)?;
+            self.sign(writer, now)?;
+            self.store(writer)?;
             writer.mode = Mode::Ended;
             Ok(())
         })
@@ -202,9 +250,11 @@ impl Spool {
         writer.sent = sent;
         match writer.mode {
             Mode::Open(_) | Mode::Ended => {
-                let line = writer.chain.receipt(receipt)?;
+                self.store(&mut writer)?;
                 let worth_sending = writer.worth_sending;
-                let stored = self.store(&mut writer, &line);
+                let line = writer.chain.receipt(receipt)?;
+                writer.unwritten.extend_from_slice(&line.bytes);
+                let stored = self.store(&mut writer);
                 writer.worth_sending = worth_sending;
                 stored
             }
@@ -265,15 +315,25 @@ impl Spool {
         result
     }
 
-    fn store_checkpoint(&self, writer: &mut Writer, now: Timestamp) -> Result<(), SpoolError> {
-        let Mode::Open(key) = &writer.mode else { return Err(SpoolError::Ended) };
-        let line = writer.chain.checkpoint(key, now)?;
-        self.store(writer, &line)
+    /// Puts a record into the chain, and now and then a signature behind it.
+    fn add(&self, writer: &mut Writer, record: Record, now: Timestamp) -> Result<u64, SpoolError> {
+        let seq = writer.add(record, now)?;
+        if writer.chain.unsigned() >= UNSIGNED_LINES {
+            self.sign(writer, now)?;
+        }
+        Ok(seq)
     }
 
-    /// A failed write stops the spool for good.
-    fn store(&self, writer: &mut Writer, line: &Line) -> Result<(), SpoolError> {
-        writer.store(line).map_err(|why| {
+    fn sign(&self, writer: &mut Writer, now: Timestamp) -> Result<(), SpoolError> {
+        let Mode::Open(key) = &writer.mode else { return Err(SpoolError::Ended) };
+        let line = writer.chain.checkpoint(key, now)?;
+        writer.unwritten.extend_from_slice(&line.bytes);
+        Ok(())
+    }
+
+    /// Writes what isn't written. A failed write stops the spool for good.
+    fn store(&self, writer: &mut Writer) -> Result<(), SpoolError> {
+        writer.store().map_err(|why| {
             writer.mode = Mode::Stopped(why.to_string());
             SpoolError::Write { path: self.folder.log(), why }
         })
@@ -287,13 +347,23 @@ impl Spool {
 }
 
 impl Writer {
-    /// Appends a line; after a failure the part of it that was written is cut off,
-    /// as far as the disk still obeys.
-    fn store(&mut self, line: &Line) -> io::Result<()> {
-        match self.log.write_all(&line.bytes) {
+    fn add(&mut self, record: Record, now: Timestamp) -> Result<u64, LineError> {
+        let line = self.chain.append(record, now)?;
+        self.unwritten.extend_from_slice(&line.bytes);
+        Ok(line.seq)
+    }
+
+    /// Writes the lines that aren't written; after a failure the part of them that was is
+    /// cut off, as far as the disk still obeys.
+    fn store(&mut self) -> io::Result<()> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        match self.log.write_all(&self.unwritten) {
             Ok(()) => {
-                self.length += line.bytes.len() as u64;
+                self.length += self.unwritten.len() as u64;
                 self.worth_sending = self.length;
+                self.unwritten.clear();
                 Ok(())
             }
             Err(why) => {

@@ -20,6 +20,13 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Stream {
+    /// Whether its buffers grow with what waits in them, so that it may be left to gather.
+    pub(super) fn gathers(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+}
+
 macro_rules! inner {
     ($stream:expr, $inner:ident => $body:expr) => {
         match $stream.get_mut() {

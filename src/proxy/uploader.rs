@@ -94,7 +94,7 @@ pub struct Uploader {
 }
 
 impl Uploader {
-    /// Begins to upload `spool` each second, or as soon as 64 KiB wait.
+    /// Begins to upload `spool` each second, or as soon as 512 KiB wait.
     ///
     /// # Errors
     /// When the log can't be opened.

@@ -3,7 +3,13 @@
 //! Opening one takes a [`ConnectionPermit`]. MD5 passwords are refused, and so are
 //! cleartext ones without TLS.
 
-use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -24,7 +30,9 @@ use crate::{
     sql::quote_identifier,
     wire::{
         self, Authentication, BackendKey, ErrorFields, WireError,
-        scram::{ChannelBinding, ClientFirst, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError},
+        scram::{
+            ChannelBinding, ClientFirst, ClientKeys, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError,
+        },
     },
 };
 
@@ -107,6 +115,8 @@ pub struct UpstreamConfig {
     password: SecretString,
     database: String,
     search_path: Option<String>,
+    /// Of the last login, shared by all that connect by this configuration.
+    keys: Arc<Mutex<Option<ClientKeys>>>,
 }
 
 impl UpstreamConfig {
@@ -135,6 +145,7 @@ impl UpstreamConfig {
             password: access.password.clone(),
             database: access.database.clone(),
             search_path: None,
+            keys: Arc::default(),
         })
     }
 
@@ -303,7 +314,9 @@ impl UpstreamConfig {
         let Authentication::SaslContinue(challenge) = upstream.authentication().await? else {
             return Err(WireError::Unexpected("AuthenticationSASLContinue").into());
         };
-        let (last, answer) = first.answer(&challenge, self.password.expose_secret())?;
+        let known = self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (last, answer, keys) =
+            first.answer(&challenge, self.password.expose_secret(), known)?;
         out.clear();
         wire::password_response(answer.as_bytes(), &mut out);
         upstream.stream.write_all(&out).await?;
@@ -312,6 +325,7 @@ impl UpstreamConfig {
             return Err(WireError::Unexpected("AuthenticationSASLFinal").into());
         };
         last.finish(&proof)?;
+        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys);
         match upstream.authentication().await? {
             Authentication::Ok => Ok(()),
             _ => Err(WireError::Unexpected("AuthenticationOk").into()),

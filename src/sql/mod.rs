@@ -10,6 +10,7 @@ mod analyse;
 mod catalog;
 mod facts;
 mod parse;
+mod position;
 mod prescan;
 mod pretty;
 mod quote;
@@ -22,7 +23,8 @@ pub use analyse::{analyse, split};
 
 pub use catalog::{
     AttributeNumber, CATALOG_QUERY, Catalog, CatalogBuilder, CatalogError, Column, ColumnLineage,
-    Derived, EPOCH_QUERY, Flow, Function, Lineage, Oid, Origin, Relation, RelationKind, Volatility,
+    Derived, EPOCH_QUERY, Flow, Foreseen, Function, Lineage, Oid, Origin, Relation, RelationKind,
+    Volatility, columns_query,
 };
 pub use facts::{
     Access, Action, ColumnContext, ColumnUse, CursorUse, Facts, FunctionUse, LookupPredicate, Name,

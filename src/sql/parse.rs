@@ -10,7 +10,7 @@ use std::{
 
 use pg_query::protobuf::{ParseResult, ScanToken, Token};
 
-use super::prescan;
+use super::{position, prescan};
 
 /// Why a query string can't be analysed. It is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,12 +45,23 @@ pub enum AnalysisError {
         /// The most.
         limit: usize,
     },
+    /// Signs that the parser's scanner reads again and again.
+    #[error(
+        "comments or operators stand in a row without a space between them, too many to be \
+         read in bounded time; put spaces or line breaks between them"
+    )]
+    RunTooLong,
     /// Nested deeper than the parser's stack.
     #[error("the statement is nested too deep to be analysed; simplify it")]
     TooDeep,
     /// PostgreSQL's grammar doesn't have it.
-    #[error("the statement could not be parsed: {0}")]
-    Syntax(String),
+    #[error("the statement could not be parsed: {message}")]
+    Syntax {
+        /// PostgreSQL's message.
+        message: String,
+        /// The character that it is about, from 1, where it can be told.
+        position: Option<usize>,
+    },
     /// The reader failed in a way that it should not.
     #[error("the statement could not be analysed: {0}")]
     Internal(String),
@@ -63,13 +74,23 @@ pub(super) fn tree(text: &str) -> Result<ParseResult, AnalysisError> {
     // has no use for; should that walk panic, the statement is refused.
     match catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, 0))) {
         Ok(Ok(parsed)) => Ok(parsed.protobuf),
-        Ok(Err(pg_query::Error::Parse(message))) if message.contains("stack depth limit") => {
+        Ok(Err(pg_query::Error::Parse(message))) if is_too_deep(&message) => {
             Err(AnalysisError::TooDeep)
         }
-        Ok(Err(pg_query::Error::Parse(message))) => Err(AnalysisError::Syntax(message)),
+        Ok(Err(pg_query::Error::Parse(message))) => {
+            let position = position::of(text, &message);
+            Err(AnalysisError::Syntax { message, position })
+        }
         Ok(Err(error)) => Err(AnalysisError::Internal(error.to_string())),
         Err(_) => Err(AnalysisError::Internal("the parser's own walk failed".into())),
     }
+}
+
+/// What the parser says of a tree that it can't build, or not hand out.
+fn is_too_deep(message: &str) -> bool {
+    let told =
+        ["stack depth limit", "parse tree is nested too deeply", "memory exhausted at or near "];
+    told.iter().any(|words| message.starts_with(words))
 }
 
 /// The tokens of a query string, comments left out.

@@ -10,6 +10,9 @@ use super::parse::AnalysisError;
 pub(super) const MAX_BYTES: usize = 1 << 20;
 /// The deepest nesting of comments: they cost the parser quadratic time.
 const MAX_COMMENT_NESTING: usize = 1_000;
+/// The most bytes that the parser's scanner may read in vain: where a comment or an operator
+/// begins it reads on to the end of the signs there, and takes a part of them.
+const MAX_READ_IN_VAIN: usize = 20_000_000;
 /// The most operators, joins and set operations in one chain, which brackets,
 /// commas and semicolons end: each may nest the tree one level deeper.
 const MAX_CHAIN: usize = 20_000;
@@ -34,8 +37,11 @@ pub(super) fn operators(text: &str) -> Result<usize, AnalysisError> {
     // The chain at hand, and those of the brackets around it.
     let mut chain = 0_usize;
     let mut around = Vec::new();
+    let mut in_vain = InVain::default();
+    let mut in_operator = false;
     while let Some(&byte) = bytes.get(at) {
         let rest = &bytes[at..];
+        let goes_on = std::mem::replace(&mut in_operator, false);
         at += match byte {
             b'\'' => {
                 let escapes =
@@ -46,7 +52,7 @@ pub(super) fn operators(text: &str) -> Result<usize, AnalysisError> {
             b'-' if rest.starts_with(b"--") => {
                 rest.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(rest.len())
             }
-            b'/' if rest.starts_with(b"/*") => comment(rest)?,
+            b'/' if rest.starts_with(b"/*") => comment(rest, &mut in_vain)?,
             b'$' if !in_word(bytes, at) => dollar_quoted(rest),
             b'(' | b'[' => {
                 around.push(chain + usize::from(byte == b'['));
@@ -68,6 +74,10 @@ pub(super) fn operators(text: &str) -> Result<usize, AnalysisError> {
             }
             b'+' | b'-' | b'*' | b'/' | b'<' | b'>' | b'=' | b'|' | b'&' | b'%' | b'^' | b'#'
             | b'@' | b'~' | b'!' | b'?' | b':' => {
+                if !goes_on {
+                    in_vain.signs(rest)?;
+                }
+                in_operator = true;
                 chain += 1;
                 1
             }
@@ -115,11 +125,26 @@ fn quoted(rest: &[u8], quote: u8, escapes: bool) -> usize {
     rest.len()
 }
 
+/// What the scanner has read in vain so far.
+#[derive(Debug, Default)]
+struct InVain(usize);
+
+impl InVain {
+    /// Counts the signs that `rest` starts with. Counting them takes as long, so it is
+    /// bounded by the same number.
+    fn signs(&mut self, rest: &[u8]) -> Result<(), AnalysisError> {
+        let is_sign = |byte: &&u8| b"~!@#^&|`?+-*/%<>=".contains(byte);
+        self.0 += rest.iter().take_while(is_sign).count();
+        if self.0 > MAX_READ_IN_VAIN { Err(AnalysisError::RunTooLong) } else { Ok(()) }
+    }
+}
+
 /// The length of a comment that starts `rest`, those nested in it included.
-fn comment(rest: &[u8]) -> Result<usize, AnalysisError> {
+fn comment(rest: &[u8], in_vain: &mut InVain) -> Result<usize, AnalysisError> {
     let (mut at, mut depth) = (0, 0_usize);
     while at < rest.len() {
         if rest[at..].starts_with(b"/*") {
+            in_vain.signs(&rest[at..])?;
             depth += 1;
             at += 2;
             if depth > MAX_COMMENT_NESTING {
@@ -160,6 +185,24 @@ fn dollar_quoted(rest: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signs_without_a_space_are_read_only_as_often_as_time_allows() {
+        for row in ["/**/".repeat(50_000), "+/**/".repeat(15_000), "/*+*/*".repeat(19_000)] {
+            assert_eq!(check(&row), Err(AnalysisError::RunTooLong), "{}", &row[..12]);
+        }
+        for row in [
+            "/**/ ".repeat(50_000),
+            "/**/".repeat(2_000),
+            "/*a*/".repeat(50_000),
+            format!("/*{}*/", "*".repeat(500_000)),
+            format!("SELECT 1 --{}", "/**/".repeat(50_000)),
+            format!("SELECT '{}'", "/**/".repeat(50_000)),
+            format!("/* {} */", "=".repeat(900_000)),
+        ] {
+            assert_eq!(check(&row), Ok(()), "{}", &row[..12]);
+        }
+    }
 
     #[test]
     fn limits_are_reached_only_by_what_counts() {

@@ -240,6 +240,14 @@ pub fn describe_statement(name: &str, out: &mut BytesMut) {
     });
 }
 
+/// Appends a Close of a portal.
+pub fn close_portal(name: &str, out: &mut BytesMut) {
+    message(b'C', out, |body| {
+        body.put_u8(b'P');
+        put_cstring(body, name);
+    });
+}
+
 /// Appends an Execute.
 pub fn execute(portal: &str, rows: i32, out: &mut BytesMut) {
     message(b'E', out, |body| {
@@ -357,6 +365,9 @@ mod tests {
         out.clear();
         describe_statement("s", &mut out);
         assert_eq!(parse_target(&out), Ok(Target::Statement("s")));
+        out.clear();
+        close_portal("p", &mut out);
+        assert_eq!((out[0], parse_target(&out)), (b'C', Ok(Target::Portal("p"))));
         out.clear();
         execute("p", 7, &mut out);
         assert_eq!(parse_execute(&out), Ok(Execute { portal: "p", rows: 7 }));

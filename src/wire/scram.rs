@@ -60,6 +60,39 @@ fn xor(left: &Key, right: &Key) -> Key {
     out
 }
 
+/// What a client derives of a password for one salt and number of iterations. It opens
+/// the door as the password does, and only there: deriving it takes longer than all else
+/// in a login, so a client that connects often keeps it.
+#[derive(Clone)]
+pub struct ClientKeys {
+    salt: Vec<u8>,
+    iterations: u32,
+    client_key: Zeroizing<Key>,
+    server_key: Zeroizing<Key>,
+}
+
+impl ClientKeys {
+    fn derive(password: &str, salt: Vec<u8>, iterations: u32) -> Self {
+        let salted = salted(password, &salt, iterations);
+        Self {
+            salt,
+            iterations,
+            client_key: Zeroizing::new(mac(&salted, b"Client Key")),
+            server_key: Zeroizing::new(mac(&salted, b"Server Key")),
+        }
+    }
+
+    fn are_for(&self, salt: &[u8], iterations: u32) -> bool {
+        self.iterations == iterations && self.salt == salt
+    }
+}
+
+impl std::fmt::Debug for ClientKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientKeys(secret)")
+    }
+}
+
 /// What a server keeps of a password: enough to check it, not to use it elsewhere.
 #[derive(Clone)]
 pub struct Verifier {
@@ -198,12 +231,15 @@ impl ClientFirst {
         format!("{}{}", self.binding.header(), self.bare)
     }
 
-    /// Answers the server's first message; the password is used here and not kept.
+    /// Answers the server's first message. `known` are the keys of an earlier login, used
+    /// where the server asks for the same ones, and else derived from the password anew;
+    /// the keys that were used are returned.
     pub fn answer(
         self,
         server_first: &[u8],
         password: &str,
-    ) -> Result<(ClientFinal, String), ScramError> {
+        known: Option<ClientKeys>,
+    ) -> Result<(ClientFinal, String, ClientKeys), ScramError> {
         let server_first = utf8(server_first)?;
         let ([nonce, salt, iterations], _) = attributes(server_first, ["r", "s", "i"])?;
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
@@ -218,14 +254,17 @@ impl ClientFirst {
         if iterations > MOST_ITERATIONS {
             return Err(ScramError::Iterations(iterations));
         }
-        let salted = salted(password, &salt, iterations);
-        let client_key = Zeroizing::new(mac(&salted, b"Client Key"));
-        let stored_key: Key = Sha256::digest(*client_key).into();
+        let keys = match known.filter(|keys| keys.are_for(&salt, iterations)) {
+            Some(keys) => keys,
+            None => ClientKeys::derive(password, salt, iterations),
+        };
+        let stored_key: Key = Sha256::digest(*keys.client_key).into();
         let without_proof = format!("c={},r={nonce}", self.binding.encoded());
         let signed = format!("{},{server_first},{without_proof}", self.bare);
-        let proof = xor(&client_key, &mac(&stored_key, signed.as_bytes()));
-        let expected = mac(&mac(&salted, b"Server Key"), signed.as_bytes());
-        Ok((ClientFinal { expected }, format!("{without_proof},p={}", STANDARD.encode(proof))))
+        let proof = xor(&keys.client_key, &mac(&stored_key, signed.as_bytes()));
+        let expected = mac(&*keys.server_key, signed.as_bytes());
+        let message = format!("{without_proof},p={}", STANDARD.encode(proof));
+        Ok((ClientFinal { expected }, message, keys))
     }
 }
 
@@ -346,7 +385,7 @@ mod tests {
         assert_eq!(client.message(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
         let server = server();
         assert_eq!(server.message(), SERVER_FIRST);
-        let (client, message) = client.answer(SERVER_FIRST.as_bytes(), "pencil").unwrap();
+        let (client, message, _) = client.answer(SERVER_FIRST.as_bytes(), "pencil", None).unwrap();
         assert_eq!(message, CLIENT_FINAL);
         let message = server.finish(CLIENT_FINAL.as_bytes()).unwrap();
         assert_eq!(message, SERVER_FINAL);
@@ -354,9 +393,28 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_an_earlier_login_serve_for_the_same_salt_and_iterations_and_no_others() {
+        let client = || ClientFirst::new("user", CLIENT_NONCE, ChannelBinding::Unsupported);
+        let (.., keys) = client().answer(SERVER_FIRST.as_bytes(), "pencil", None).unwrap();
+        // Nothing is derived any more: the password given isn't even the right one.
+        let (last, message, keys) =
+            client().answer(SERVER_FIRST.as_bytes(), "unused", Some(keys)).unwrap();
+        assert_eq!(message, CLIENT_FINAL);
+        last.finish(SERVER_FINAL.as_bytes()).unwrap();
+        for (from, to) in [("W22ZaJ0SNY7soEsUEjb6gQ==", "c2FsdA=="), ("i=4096", "i=4095")] {
+            let other = SERVER_FIRST.replace(from, to);
+            let (_, anew, _) = client().answer(other.as_bytes(), "pencil", None).unwrap();
+            let known = Some(keys.clone());
+            let (_, message, _) = client().answer(other.as_bytes(), "pencil", known).unwrap();
+            assert_eq!(message, anew);
+        }
+        assert!(!format!("{keys:?}").contains("salt:"));
+    }
+
+    #[test]
     fn a_wrong_password_and_an_impostor_are_told_apart() {
         let client = ClientFirst::new("user", CLIENT_NONCE, ChannelBinding::Unsupported);
-        let (client, message) = client.answer(SERVER_FIRST.as_bytes(), "pencils").unwrap();
+        let (client, message, _) = client.answer(SERVER_FIRST.as_bytes(), "pencils", None).unwrap();
         assert_eq!(server().finish(message.as_bytes()), Err(ScramError::WrongPassword));
         assert_eq!(client.finish(SERVER_FINAL.as_bytes()), Err(ScramError::Impostor));
     }
@@ -373,7 +431,10 @@ mod tests {
             "",
         ] {
             let client = ClientFirst::new("", CLIENT_NONCE, ChannelBinding::Unsupported);
-            assert!(client.answer(server_first.as_bytes(), "pencil").is_err(), "{server_first}");
+            assert!(
+                client.answer(server_first.as_bytes(), "pencil", None).is_err(),
+                "{server_first}"
+            );
         }
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use pgate::{
     demo::cluster::{Cluster, Options},
+    policy::{self, Enforcement, Role},
     sql::{
-        AttributeNumber, CATALOG_QUERY, Catalog, Name, Origin, RelationKind, Resolution, analyse,
-        on_large_stack,
+        AttributeNumber, CATALOG_QUERY, Catalog, EPOCH_QUERY, Foreseen, Name, Origin, RelationKind,
+        Resolution, analyse, columns_query, on_large_stack,
     },
 };
 
@@ -40,9 +41,13 @@ CREATE ROLE nobody_special LOGIN;
 
 /// The catalog as the query returns it after `set_up`.
 async fn load(cluster: &Cluster, set_up: &str) -> Catalog {
-    let text = cluster.psql("postgres", &format!("{set_up};\n{CATALOG_QUERY};\n")).await.unwrap();
-    let document = text.lines().rfind(|line| line.starts_with('{')).expect("one JSON document");
-    Catalog::from_json(document).unwrap()
+    Catalog::from_json(&document(cluster, set_up, CATALOG_QUERY).await).unwrap()
+}
+
+/// The one JSON document that a query returns after `set_up`.
+async fn document(cluster: &Cluster, set_up: &str, query: &str) -> String {
+    let text = cluster.psql("postgres", &format!("{set_up};\n{query};\n")).await.unwrap();
+    text.lines().rfind(|line| line.starts_with('{')).expect("one JSON document").to_owned()
 }
 
 fn name(schema: Option<&str>, name: &str) -> Name {
@@ -131,6 +136,136 @@ async fn the_catalog_of_a_real_server_is_read_whole_by_any_login() {
     let customers = after.resolve(&name(None, "customers")).unwrap();
     assert_ne!(before, (customers.fingerprint(), after.fingerprint()));
     assert_eq!(orders, after.resolve(&name(None, "orders")).unwrap().fingerprint());
+}
+
+/// A role that masks and hides by exact names and by patterns.
+fn covering() -> Role {
+    let text = r#"
+        [target.test]
+        url = "postgres://127.0.0.1:5432/test?sslmode=disable"
+        credential = { kind = "static", user = "app", password = "env:UNUSED" }
+        [role.reader]
+        targets = ["test"]
+        allow = [{ actions = ["select"], on = ["*"] }]
+        mask = [{ columns = ["shop.customers.ssn", "*.*.ib*n"], with = "null" }]
+        hide = ["shop.custom*s.email", "app.t7.*"]
+        "#;
+    let policy = policy::parse(&[("test.toml".into(), text.into())]).expect("it is well written");
+    policy.roles["reader"].clone()
+}
+
+#[tokio::test]
+async fn a_large_catalog_begins_with_what_rules_cover_and_is_completed_by_what_is_named() {
+    let cluster = Cluster::start(Options::default()).await.unwrap();
+    cluster.execute("postgres", SCHEMA).await.unwrap();
+    let role = covering();
+    let query = policy::foreseen(&role).catalog_query();
+    let path = "SET search_path = shop, pg_catalog, public";
+    let small = Catalog::from_json(&document(&cluster, path, &query).await).unwrap();
+    assert_eq!(small.fingerprint(), load(&cluster, path).await.fingerprint());
+
+    let many = "CREATE SCHEMA app;
+        DO $$ BEGIN FOR n IN 1..2000 LOOP
+          EXECUTE format('CREATE TABLE app.t%s (id int, \"odd \"\" name\" int)', n);
+        END LOOP; END $$;
+        ALTER TABLE app.t9 ADD iban int, DROP COLUMN id, ADD twice int GENERATED ALWAYS AS (iban * 2) STORED;
+        CREATE TABLE app.child () INHERITS (app.t9);
+        CREATE VIEW app.shown AS SELECT iban + 1 AS more FROM app.t9;
+        CREATE TABLE app.bare ();";
+    cluster.execute("postgres", many).await.unwrap();
+    let whole = load(&cluster, path).await;
+    let part = Catalog::from_json(&document(&cluster, path, &query).await).unwrap();
+    let described = |relation: &str| {
+        let (schema, name) = relation.split_once('.').unwrap();
+        part.relation_named(schema, name).unwrap().described
+    };
+    for known in [
+        "shop.customers",
+        "shop.orders_1",
+        "shop.names",
+        "shop.kept",
+        "app.t9",
+        "app.child",
+        "app.shown",
+        "app.t7",
+        "pg_catalog.pg_class",
+    ] {
+        assert!(described(known), "{known}");
+    }
+    assert!(whole.relations().all(|relation| relation.described));
+    let lacking = part.relations().filter(|relation| !relation.described);
+    let lacking = lacking.map(|relation| relation.oid).collect::<BTreeSet<_>>();
+    assert!(!described("app.t1") && !described("app.bare") && lacking.len() >= 1999);
+    assert!(lacking.iter().all(|oid| part.relation(*oid).unwrap().columns.is_empty()));
+
+    // What is masked doesn't hang on the columns that aren't loaded.
+    let masked = |catalog: &Catalog| {
+        let compiled = policy::compile(&role, catalog, Enforcement::Static).unwrap();
+        compiled.masked_columns().iter().copied().collect::<BTreeSet<_>>()
+    };
+    assert_eq!(masked(&part), masked(&whole));
+    assert!(masked(&whole).len() >= 8, "{:?}", masked(&whole));
+
+    // With the others added it is the whole one; one that has gone stays without.
+    let gone = whole.relation_named("app", "t1").unwrap().oid;
+    let again = part.describe(&document(&cluster, path, &columns_query(&lacking)).await).unwrap();
+    assert_eq!(again.fingerprint(), whole.fingerprint());
+    assert!(!part.relation(gone).unwrap().described, "the first one is as it was");
+    cluster.execute("postgres", "DROP TABLE app.t1").await.unwrap();
+    let late = columns_query(&BTreeSet::from([gone]));
+    let late = part.describe(&document(&cluster, path, &late).await).unwrap();
+    assert!(!late.relation(gone).unwrap().described);
+
+    let mut named = Foreseen::default();
+    named.named(&lacking);
+    let named = document(&cluster, path, &named.catalog_query()).await;
+    let named = Catalog::from_json(&named).unwrap();
+    assert!(named.relation_named("app", "bare").unwrap().described);
+}
+
+#[tokio::test]
+async fn the_epoch_is_another_after_every_change_and_the_same_after_none() {
+    let cluster = Cluster::start(Options::default()).await.unwrap();
+    cluster.execute("postgres", SCHEMA).await.unwrap();
+    let epoch = async || {
+        let path = "SET search_path = shop, pg_catalog, public";
+        let text = cluster.psql("postgres", &format!("{path};\n{EPOCH_QUERY};\n")).await.unwrap();
+        text.lines().rfind(|line| line.contains('/')).expect("an epoch").to_owned()
+    };
+    let mut before = epoch().await;
+    for unchanging in [
+        "INSERT INTO shop.customers (id, name) VALUES (1, 'a')",
+        "VACUUM (ANALYZE, FREEZE) shop.customers",
+        "CREATE TEMPORARY TABLE t (a int)",
+        "CREATE ROLE somebody LOGIN IN ROLE nobody_special; ALTER ROLE somebody SET work_mem = 64",
+        "BEGIN; DROP TABLE shop.customers CASCADE; ROLLBACK",
+    ] {
+        cluster.psql("postgres", &format!("{unchanging};\n")).await.unwrap();
+        assert_eq!(epoch().await, before, "{unchanging}");
+    }
+    for changing in [
+        "ALTER TABLE shop.customers RENAME COLUMN one TO eins",
+        "ALTER TABLE shop.customers ALTER COLUMN name DROP NOT NULL",
+        "ALTER TABLE shop.customers RENAME TO clients",
+        "BEGIN; ALTER TABLE shop.clients RENAME TO kunden; ALTER TABLE shop.kunden RENAME TO clients; COMMIT",
+        "CREATE OR REPLACE VIEW shop.names AS SELECT id, ssn::text AS name FROM shop.clients",
+        "CREATE OR REPLACE VIEW shop.names AS SELECT id, name FROM shop.clients",
+        "BEGIN; DROP VIEW shop.names; CREATE VIEW shop.names AS SELECT id, ssn AS name FROM shop.clients; COMMIT",
+        "GRANT SELECT ON shop.clients TO nobody_special",
+        "GRANT SELECT (ssn) ON shop.clients TO nobody_special",
+        "GRANT USAGE ON SCHEMA shop TO nobody_special",
+        "GRANT EXECUTE ON FUNCTION shop.purge() TO nobody_special",
+        "CREATE OR REPLACE FUNCTION shop.purge() RETURNS int LANGUAGE sql SECURITY DEFINER STABLE AS 'SELECT 2'",
+        "ALTER TABLE shop.orders DETACH PARTITION shop.orders_1",
+        "CREATE TYPE shop.size AS ENUM ('s', 'm')",
+        "DROP OPERATOR shop.= (int, int)",
+        "ALTER SCHEMA shop RENAME TO store",
+    ] {
+        cluster.psql("postgres", &format!("{changing};\n")).await.unwrap();
+        let after = epoch().await;
+        assert_ne!(after, before, "{changing}");
+        before = after;
+    }
 }
 
 #[tokio::test]

@@ -13,8 +13,13 @@ use std::{
 
 use pgate::journal::verify;
 
-/// How long each target's changed copies may take.
+/// How long each target's changed copies may take, where `PGATE_FUZZ_SECONDS` doesn't say.
 const BUDGET: Duration = Duration::from_secs(2);
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
 
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -29,8 +34,8 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// A small generator (xorshift64*): the same changes every time, so that a failure
-/// can be seen again.
+/// A small generator (xorshift64*): the same changes for the same seed, so that a
+/// failure can be seen again.
 struct Dice(u64);
 
 impl Dice {
@@ -72,17 +77,26 @@ fn play(target: &str, run: fn(&[u8])) {
     for (_, seed) in &seeds {
         run(seed);
     }
-    let (began, mut dice) = (Instant::now(), Dice(0x9e37_79b9_7f4a_7c15));
-    while began.elapsed() < BUDGET {
+    let budget = number("PGATE_FUZZ_SECONDS").map_or(BUDGET, Duration::from_secs);
+    let start = number("PGATE_FUZZ_SEED").unwrap_or_default();
+    let (began, mut dice) = (Instant::now(), Dice(start ^ 0x9e37_79b9_7f4a_7c15));
+    let mut played = 0_u64;
+    while began.elapsed() < budget {
+        played += 1;
         let seed = &seeds[dice.below(seeds.len())].1;
         let other = &seeds[dice.below(seeds.len())].1;
         let changed = dice.change(seed, other);
         let outcome = std::panic::catch_unwind(|| run(&changed));
         if let Err(panic) = outcome {
-            eprintln!("the input was {:?}", String::from_utf8_lossy(&changed));
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+            let path = folder.join(format!("fuzz-{target}-found"));
+            fs::write(&path, &changed).unwrap();
+            eprintln!("the input is in {} (seed {start}):", path.display());
+            eprintln!("{:?}", String::from_utf8_lossy(&changed));
             std::panic::resume_unwind(panic);
         }
     }
+    eprintln!("{target}: {played} changed inputs from seed {start}");
 }
 
 #[test]
@@ -103,6 +117,16 @@ fn masks_are_put_into_sql_of_any_bytes_as_intended_or_it_is_refused() {
 #[test]
 fn sessions_of_any_bytes_let_no_refused_statement_through() {
     play("session", entries::session::run);
+}
+
+#[test]
+fn trees_of_views_of_any_bytes_are_read_or_refused() {
+    play("lineage", entries::lineage::run);
+}
+
+#[test]
+fn rows_of_any_bytes_are_looked_through_and_keep_their_shape() {
+    play("detect", entries::detect::run);
 }
 
 #[test]

@@ -22,6 +22,8 @@ use tokio::{
 
 use crate::harness::{Ran, own_stage, pgate, run};
 
+mod approvals;
+
 const POLICY: &str = r#"
 [role.cleaner]
 targets = ["prod-db"]

@@ -31,4 +31,5 @@ mod safe_functions;
 mod server;
 mod shop;
 mod stage;
+mod suites;
 mod workflows;

@@ -6,13 +6,8 @@ use std::{process::Stdio, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use pgate::{
     api::{CredentialKind, DatabaseAccess},
-    grant::{SessionId, SignedGrant, SigningKey},
-    journal::{EndReason, Start},
+    journal::EndReason,
     policy::{self, Enforcement},
-    proxy::{
-        Admission, Drift, Engine, EngineConfig, OwnConnection, Running, UpstreamConfig,
-        spool::{Destination, Spool},
-    },
     sql::{CATALOG_QUERY, Catalog},
 };
 use sqlx::{
@@ -21,17 +16,15 @@ use sqlx::{
 };
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
-use crate::harness;
+use crate::harness::{self, Carried};
 
 /// A session whose policy is compiled into its own database.
 struct Masked {
-    running: Running,
-    spool: Arc<Spool>,
+    carried: Carried,
     admin: PgConnection,
     /// The session's role, as whoever takes its password has it.
     taken: PgConnectOptions,
     roles: [String; 2],
-    _folder: tempfile::TempDir,
 }
 
 impl Masked {
@@ -86,51 +79,21 @@ impl Masked {
                 Enforcement::Static => CredentialKind::Static,
             },
         };
-        let session = SessionId::from_random([9; 10]);
-        let folder = tempfile::tempdir().expect("a folder");
-        let key = SigningKey::from_seed(&[9; 32]);
-        let start = Start {
-            version: 1,
-            session: session.clone(),
-            grant: SignedGrant::from("unsigned".to_owned()),
-            key: key.verifying_key().to_jwk(),
-            pgate: "test".into(),
-            command: None,
-        };
-        let destination = Destination {
-            server: url::Url::parse("http://127.0.0.1:9").expect("a URL"),
-            upload_token: "unused".into(),
-        };
-        let spool = Spool::create(folder.path(), &destination, start, key, Timestamp::now());
-        let spool = Arc::new(spool.expect("a spool"));
-        let upstream = UpstreamConfig::new(&access).expect("an upstream");
-        let own = OwnConnection::new(upstream.clone(), &session);
-        let drift = Drift::start(role.clone(), enforcement, own).await.expect("a ruling");
         let expires_at = Timestamp::now() + SignedDuration::from_hours(1);
-        let admission = Arc::new(Admission::new(role, expires_at, drift, spool.clone()));
-        let running = Engine::start(EngineConfig {
-            session,
-            upstream,
-            admission,
-            expires_at,
-            masks: true,
-            port: None,
-            socket_dir: None,
-        })
-        .await
-        .expect("an engine");
+        let carried = Carried::start(&access, role, enforcement, expires_at).await;
+        let carried = carried.expect("a session");
         let taken = PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
             .port(cluster.port())
             .username(&user)
             .password("taken")
             .database(&database);
-        Self { running, spool, admin, taken, roles: [user, privileges], _folder: folder }
+        Self { carried, admin, taken, roles: [user, privileges] }
     }
 
     /// What psql prints of a script, errors with it.
     async fn psql(&self, script: &str) -> String {
-        let endpoints = self.running.endpoints();
+        let endpoints = self.carried.running.endpoints();
         let mut child = Command::new("psql")
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -157,7 +120,7 @@ impl Masked {
 
     /// A driver on the Unix socket.
     async fn driver(&self) -> PgConnection {
-        let endpoints = self.running.endpoints();
+        let endpoints = self.carried.running.endpoints();
         PgConnectOptions::new_without_pgpass()
             .socket(&endpoints.socket_dir)
             .port(endpoints.port)
@@ -170,17 +133,12 @@ impl Masked {
 
     /// The lines of the session log so far.
     fn log(&self) -> Vec<serde_json::Value> {
-        let log = std::fs::read_dir(self.spool.folder())
-            .expect("the spool")
-            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())
-            .find(|text| text.starts_with(r#"{"seq":0,"#))
-            .expect("a log");
-        log.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+        self.carried.log()
     }
 
     async fn close(self) {
-        let Self { running, mut admin, roles, .. } = self;
-        running.finish(EndReason::Closed, "").await;
+        let Self { carried, mut admin, roles, .. } = self;
+        carried.running.finish(EndReason::Closed, "").await;
         let [user, privileges] = roles;
         let drop =
             format!("DROP OWNED BY {user}; DROP ROLE {user}; DROP ROLE IF EXISTS {privileges}");

@@ -412,6 +412,75 @@ async fn two_policies_differ_by_the_statements_that_they_decide_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_hangs_on_rows_is_told_tried_and_compared_without_asking_postgresql() {
+    let desk = Desk::new(TABLES).await;
+    desk.save_catalog().await;
+    let counting = |rows: u32| {
+        format!(
+            "[role.clerk]\ntargets = [\"prod-db\"]\nfunctions = [\"shop.*\"]\n\
+             allow = [{{ actions = [\"select\", \"update\"], on = [\"shop.orders\"] }}]\n\
+             hold = [{{ actions = [\"update\"], on = [\"shop.orders\"], when = \"rows > {rows}\", \
+             reviewers = \"group:dba\" }}]\n\
+             deny = [{{ actions = [\"update\"], on = [\"shop.orders\"], when = \"rows > 5000\", \
+             reason = \"in small parts\" }}]\n"
+        )
+    };
+    desk.write("policy/clerk.toml", &counting(1000));
+    let sql = "UPDATE shop.orders SET note = NULL WHERE id < 10";
+    let flags = ["explain", "policy", "--role", "clerk", "--catalog", "policy/tests/shop.json"];
+    let explain = |rows: &[&'static str]| [&flags[..], &["--sql", sql], rows].concat();
+    let told = desk.pgate(&explain(&[])).await.succeeds();
+    for expected in [
+        "allow",
+        "refused if more than 5000 rows are estimated; undone if it writes more than 5000",
+        "held if more than 1000 rows are estimated, or none can be; undone if it writes more than \
+         1000 (role.clerk.hold[0]",
+    ] {
+        assert!(told.stdout.contains(expected), "{expected} in\n{}", told.stdout);
+    }
+    for (rows, verdict) in [("1000", "allow"), ("1001", "hold"), ("5001", "deny")] {
+        let rows = ["--rows", rows, "--output", "json"];
+        let json = desk.pgate(&explain(&rows)).await.succeeds().json();
+        assert_eq!(json["verdict"], verdict, "{json}");
+        assert_eq!(json["on_rows"][1]["most"], 1000, "{json}");
+    }
+    // What can't be estimated is held, however few rows it hits.
+    let own = ["--sql", "UPDATE shop.orders SET note = shop.f(note)", "--output", "json"];
+    desk.sql("CREATE FUNCTION shop.f(text) RETURNS text LANGUAGE sql AS 'SELECT $1'").await;
+    desk.save_catalog().await;
+    let json = desk.pgate(&[&flags[..], &own].concat()).await.succeeds().json();
+    assert_eq!(json["verdict"], "hold", "{json}");
+    let says = json["on_rows"][1]["says"].as_str().unwrap();
+    assert!(says.starts_with("held, as the written rows can't be estimated: it calls"), "{says}");
+
+    desk.write(
+        "policy/tests/clerk.toml",
+        &format!(
+            "catalog = \"shop.json\"\nrole = \"clerk\"\n\
+             [[case]]\nsql = \"{sql}\"\nexpect = \"allow\"\n\
+             [[case]]\nsql = \"{sql}\"\nrows = 2000\nexpect = \"hold\"\n\
+             [[case]]\nsql = \"{sql}\"\nrows = 9000\nexpect = \"deny\"\n"
+        ),
+    );
+    let passed = desk.pgate(&["test"]).await.succeeds();
+    assert!(passed.stderr.contains("ok: 3 cases"), "{}", passed.stderr);
+
+    copy(&desk.path("policy"), &desk.path("old"));
+    desk.write("policy/clerk.toml", &counting(10));
+    desk.write("queries.sql", sql);
+    let diff = ["diff", "old", "policy", "queries.sql", "--catalog", "policy/tests/shop.json"];
+    let text = desk.pgate(&[&diff[..], &["--role", "clerk"]].concat()).await.exits(1);
+    for expected in [
+        "allow, its rows ruled otherwise  clerk: queries.sql:1",
+        "old: held if more than 1000 rows are estimated",
+        "new: held if more than 10 rows are estimated",
+    ] {
+        assert!(text.stdout.contains(expected), "{expected} in\n{}", text.stdout);
+    }
+    assert!(text.stderr.contains("1 have their rows ruled otherwise"), "{}", text.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_session_is_decided_again_under_its_own_role() {
     let stage = harness::stage().await;
     harness::run(

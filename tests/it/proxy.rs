@@ -7,14 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use pgate::{
     api::{CredentialKind, DatabaseAccess},
     demo::cluster::{Cluster, Options, ServerTls},
-    grant::{SessionId, SignedGrant, SigningKey},
-    journal::{EndReason, Start},
+    journal::EndReason,
     policy::{self, Enforcement, Role},
-    proxy::{
-        Admission, Drift, Endpoints, Engine, EngineConfig, OwnConnection, Running, UpstreamConfig,
-        UpstreamError,
-        spool::{Destination, Spool},
-    },
+    proxy::{Endpoints, UpstreamConfig, UpstreamError},
     wire::{self, ErrorFields, field},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -26,9 +21,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::harness;
+use crate::harness::{self, Carried};
 
+mod bounds;
 mod limits;
+mod pipelines;
+mod positions;
+mod volume;
 
 /// How to reach a database of a cluster as its superuser.
 fn access(cluster: &Cluster, database: &str) -> DatabaseAccess {
@@ -73,10 +72,8 @@ const ROWS: u64 = 100_000;
 
 /// A session on a database of its own.
 struct Session {
-    running: Running,
-    spool: Arc<Spool>,
+    carried: Carried,
     database: String,
-    _folder: tempfile::TempDir,
 }
 
 impl Session {
@@ -111,52 +108,18 @@ impl Session {
         expires_at: Timestamp,
         role: Arc<Role>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let session = SessionId::from_random([7; 10]);
-        let folder = tempfile::tempdir()?;
-        let key = SigningKey::from_seed(&[7; 32]);
-        let start = Start {
-            version: 1,
-            session: session.clone(),
-            grant: SignedGrant::from("unsigned".to_owned()),
-            key: key.verifying_key().to_jwk(),
-            pgate: "test".into(),
-            command: None,
-        };
-        let destination = Destination {
-            server: url::Url::parse("http://127.0.0.1:9")?,
-            upload_token: "unused".into(),
-        };
-        let spool = Spool::create(folder.path(), &destination, start, key, Timestamp::now())?;
-        let spool = Arc::new(spool);
-        let upstream = UpstreamConfig::new(&access)?;
-        let own = OwnConnection::new(upstream.clone(), &session);
-        let drift = Drift::start(role.clone(), Enforcement::Static, own).await?;
-        let admission = Arc::new(Admission::new(role, expires_at, drift, spool.clone()));
-        let running = Engine::start(EngineConfig {
-            session,
-            upstream,
-            admission,
-            expires_at,
-            masks: false,
-            port: None,
-            socket_dir: None,
-        })
-        .await?;
-        Ok(Self { running, spool, database: access.database, _folder: folder })
+        let database = access.database.clone();
+        let carried = Carried::start(&access, role, Enforcement::Static, expires_at).await?;
+        Ok(Self { carried, database })
     }
 
     /// The lines of the session log so far.
     fn log(&self) -> Vec<serde_json::Value> {
-        let log = std::fs::read_dir(self.spool.folder())
-            .expect("the spool")
-            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())
-            .find(|text| text.starts_with(r#"{"seq":0,"#))
-            .expect("a log");
-        log.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+        self.carried.log()
     }
 
     fn endpoints(&self) -> &Endpoints {
-        self.running.endpoints()
+        self.carried.running.endpoints()
     }
 
     /// psql on the Unix socket, without a password.
@@ -321,6 +284,32 @@ async fn psql_describes_lists_and_copies_both_ways() {
 }
 
 #[tokio::test]
+async fn in_a_large_database_tables_are_known_once_they_are_named() {
+    let database = harness::database().await;
+    let cluster = harness::cluster().await;
+    let many = "CREATE TABLE orders (id int PRIMARY KEY, item text);
+        CREATE TABLE far (id int, item text);
+        INSERT INTO orders VALUES (1, 'one'), (2, 'two');
+        INSERT INTO far VALUES (2, 'remote');
+        DO $$ BEGIN FOR n IN 1..2000 LOOP
+          EXECUTE format('CREATE TABLE t%s (id int)', n);
+        END LOOP; END $$;";
+    cluster.execute(&database, many).await.expect("tables");
+    let hour = Timestamp::now() + SignedDuration::from_hours(1);
+    let session = Session::with(access(cluster, &database), hour, role(ROWS)).await.unwrap();
+    let script = "SELECT o.item, f.item FROM orders o JOIN far f USING (id);
+        INSERT INTO far SELECT * FROM orders WHERE id = 1;
+        SELECT item FROM orders NATURAL JOIN (SELECT id FROM far WHERE item = 'one') f;
+        DELETE FROM orders WHERE id = 1;
+        SELECT nosuch FROM t77;
+        SELECT count(*) FROM t77, t78;";
+    let (out, err, _) = session.script(script).await;
+    assert_eq!(out, "two|remote\none\n0\n", "{err}");
+    assert!(err.contains("orders are kept"), "{err}");
+    assert!(err.contains("column \"nosuch\" does not exist"), "{err}");
+}
+
+#[tokio::test]
 async fn a_refused_statement_leaves_the_session_and_its_transaction_as_an_error_would() {
     let session = Session::start().await;
     let (out, err, ok) = session
@@ -399,6 +388,90 @@ async fn a_driver_prepares_binds_and_survives_a_refusal() {
     let row = connection.fetch_one("SELECT count(*) FROM orders").await.unwrap();
     assert_eq!(row.get::<i64, _>(0), 1000);
     connection.close().await.unwrap();
+}
+
+/// `name` and `note` may be read, `ssn` is masked; the database role is a superuser's.
+fn masking() -> Arc<Role> {
+    let text = r#"
+        [target.test]
+        url = "postgres://127.0.0.1:5432/test?sslmode=disable"
+        credential = { kind = "static", user = "app", password = "env:UNUSED" }
+
+        [role.reader]
+        targets = ["test"]
+        allow = [{ actions = ["select"], on = ["public.*"] }]
+        mask = [{ columns = ["public.customers.ssn"], with = "redact" }]
+        "#;
+    let policy = policy::parse(&[("test.toml".to_owned(), text.to_owned())]).expect("well written");
+    Arc::new(policy.roles["reader"].clone())
+}
+
+#[tokio::test]
+async fn with_a_static_credential_what_was_swapped_after_a_parse_is_seen_by_the_next_execution() {
+    let swaps = [
+        // A table without masks makes room for a view of masked values.
+        "DROP TABLE notes; CREATE VIEW notes AS SELECT id, upper(ssn) AS note FROM customers",
+        "DROP TABLE notes; CREATE TABLE notes AS SELECT id, ssn AS note FROM customers;
+         ALTER TABLE notes RENAME TO other; ALTER TABLE customers RENAME TO notes;
+         ALTER TABLE notes RENAME ssn TO note",
+        // Two columns change their names.
+        "ALTER TABLE customers RENAME ssn TO x; ALTER TABLE customers RENAME name TO ssn;
+         ALTER TABLE customers RENAME x TO name",
+        // The masked table moves behind a view of its name, which no rule covers there.
+        "ALTER TABLE customers RENAME TO hidden;
+         CREATE VIEW customers AS SELECT id, ssn AS name, name AS ssn FROM hidden",
+        // A view is replaced.
+        "CREATE OR REPLACE VIEW shown AS SELECT id, reverse(ssn) AS name FROM customers",
+        // Inheritance brings masked rows under a clean table's name.
+        "ALTER TABLE customers ADD note text; UPDATE customers SET note = ssn;
+         ALTER TABLE customers INHERIT notes",
+    ];
+    futures_util::future::join_all(swaps.map(nothing_shows_after)).await;
+}
+
+async fn nothing_shows_after(swap: &str) {
+    const SECRET: &str = "7-SECRET-7";
+    let database = harness::database().await;
+    let cluster = harness::cluster().await;
+    let set_up = format!(
+        "CREATE TABLE customers (id int, name text, ssn text);
+         CREATE TABLE notes (id int, note text);
+         CREATE VIEW shown AS SELECT id, name FROM customers;
+         INSERT INTO customers VALUES (1, 'Ana', '{SECRET}');
+         INSERT INTO notes VALUES (1, 'a note')"
+    );
+    cluster.execute(&database, &set_up).await.expect("tables");
+    let hour = Timestamp::now() + SignedDuration::from_hours(1);
+    let session = Session::with(access(cluster, &database), hour, masking()).await.unwrap();
+    let endpoints = session.endpoints();
+    let options = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(endpoints.port)
+        .username(&endpoints.user)
+        .password(endpoints.password.expose_secret())
+        .database(&endpoints.database);
+    let mut connection = sqlx::PgConnection::connect_with(&options).await.unwrap();
+    let queries = [
+        "SELECT concat(note, '') FROM notes WHERE id >= $1",
+        "SELECT concat(name, '') FROM customers WHERE id >= $1",
+        "SELECT concat(name, '') FROM shown WHERE id >= $1",
+    ];
+    for sql in queries {
+        let row = sqlx::query(sql).bind(1).fetch_one(&mut connection).await.unwrap();
+        assert!(!row.get::<String, _>(0).contains("SECRET"), "{sql}");
+    }
+    cluster.execute(&database, &format!("BEGIN; {swap}; COMMIT")).await.expect("a swap");
+    // Nobody follows the catalog here: it is the statement itself that has to ask.
+    sleep(Duration::from_millis(2100)).await;
+    for sql in queries {
+        // Refused, or masked: both are right.
+        let rows = sqlx::query(sql).bind(1).fetch_all(&mut connection).await.unwrap_or_default();
+        for row in rows {
+            let shown = row.get::<String, _>(0);
+            let turned: String = shown.chars().rev().collect();
+            assert!(!(shown + &turned).contains("SECRET"), "{sql} after {swap}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -512,7 +585,7 @@ async fn at_expiry_statements_are_cancelled_and_nothing_is_left() {
     assert_eq!(last.sqlstate(), "57P01");
     assert!(last.is_fatal() && last.message().contains("expired"));
     let folder = session.endpoints().socket_dir.clone();
-    let ended = timeout(Duration::from_secs(10), session.running.ended()).await.unwrap();
+    let ended = timeout(Duration::from_secs(10), session.carried.running.ended()).await.unwrap();
     assert_eq!(ended.reason, EndReason::Expired);
     session.until_activity(<[_]>::is_empty).await;
     assert!(!folder.exists());
@@ -522,11 +595,11 @@ async fn at_expiry_statements_are_cancelled_and_nothing_is_left() {
 async fn a_revoked_session_ends_its_connections() {
     let session = Session::start().await;
     let mut raw = session.raw().await;
-    session.running.ender().end(EndReason::Revoked, "by bob");
+    session.carried.running.ender().end(EndReason::Revoked, "by bob");
     let messages = raw.until(b'?').await;
     let fields = ErrorFields::parse(&messages[0]).unwrap();
     assert!(fields.message().contains("revoked (by bob)"), "{fields:?}");
-    let ended = session.running.finish(EndReason::Closed, "").await;
+    let ended = session.carried.running.finish(EndReason::Closed, "").await;
     assert_eq!(ended.reason, EndReason::Revoked);
 }
 

@@ -60,17 +60,23 @@ impl Session {
     ) -> Result<Self, Failure> {
         let spinner =
             context.output.brief_spinner(format!("opening a session on {}", grant.target));
-        let keys = client.keys().await?.keys;
-        let keys: Vec<VerifyingKey> =
-            keys.iter().filter_map(|jwk| VerifyingKey::from_jwk(jwk).ok()).collect();
         let key = SigningKey::from_seed(&rand::random());
         let request = OpenSession {
             grant: grant.id.clone(),
             key: key.verifying_key().to_jwk(),
             version: env!("CARGO_PKG_VERSION").into(),
         };
-        let opened = client.open_session(&request).await?;
-        let session = Self::begin(&opened, &grant, key, &keys, args, client.clone(), context).await;
+        // Neither waits for the other; the grant is checked when both are there.
+        let (keys, opened) = tokio::join!(client.keys(), client.open_session(&request));
+        let opened = opened?;
+        let session = match keys {
+            Ok(keys) => {
+                let keys: Vec<VerifyingKey> =
+                    keys.keys.iter().filter_map(|jwk| VerifyingKey::from_jwk(jwk).ok()).collect();
+                Self::begin(&opened, &grant, key, &keys, args, client.clone(), context).await
+            }
+            Err(error) => Err(error.into()),
+        };
         drop(spinner);
         if session.is_err() {
             let token = Auth::Session(&opened.upload_token);

@@ -9,7 +9,7 @@ use super::database::enforcement;
 use crate::{
     cli::failure::{Exit, Failure},
     policy::{self, Role, Target, Verdict},
-    proxy::Ruling,
+    proxy::{OnRows, Ruling},
     sql::Catalog,
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Judge {
 pub(super) struct Decision {
     pub(super) verdict: Verdict,
     pub(super) rewritten: Option<String>,
+    /// What hangs on how many rows it hits.
+    pub(super) on_rows: Vec<OnRows>,
 }
 
 impl Judge {
@@ -44,12 +46,14 @@ impl Judge {
         Ok(Self { ruling })
     }
 
-    /// Decides as of a moment. Needs the large stack.
-    pub(super) fn decide(&self, sql: &str, at: Timestamp) -> Decision {
+    /// Decides as of a moment, as if PostgreSQL expected it to hit so many rows; none
+    /// leaves that open. Needs the large stack.
+    pub(super) fn decide(&self, sql: &str, at: Timestamp, rows: Option<u64>) -> Decision {
         let decided = self.ruling.decide(&Arc::from(sql), at);
         Decision {
-            verdict: decided.verdict().clone(),
+            verdict: decided.verdict_on(rows),
             rewritten: decided.rewritten().map(str::to_owned),
+            on_rows: decided.on_rows(),
         }
     }
 }

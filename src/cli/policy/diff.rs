@@ -26,6 +26,7 @@ use crate::{
     },
     journal::{Lines, Protocol, Record},
     policy::{Denied, Policy, RuleRef, Verdict},
+    proxy::OnRows,
     sql::{self, Catalog, on_large_stack},
 };
 
@@ -97,6 +98,8 @@ enum Kind {
     Verdict,
     /// The verdict is the same; what PostgreSQL gets is another text.
     Rewrite,
+    /// Both are the same; other rules hang on how many rows it hits.
+    Rows,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,6 +109,9 @@ struct Side {
     /// What PostgreSQL gets instead of the text, where it is rewritten.
     #[serde(skip_serializing_if = "Option::is_none")]
     rewritten: Option<String>,
+    /// What hangs on how many rows it hits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    on_rows: Vec<OnRows>,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
@@ -240,10 +246,12 @@ fn decide(
         .or_insert_with(|| judge(&asked.role, policy, target, catalog));
     match judge {
         Ok(judge) => {
-            let Decision { verdict, rewritten } = judge.decide(&asked.sql, at);
-            Side { verdict, rewritten }
+            let Decision { verdict, rewritten, on_rows } = judge.decide(&asked.sql, at, None);
+            Side { verdict, rewritten, on_rows }
         }
-        Err(denied) => Side { verdict: Verdict::Deny(denied.clone()), rewritten: None },
+        Err(denied) => {
+            Side { verdict: Verdict::Deny(denied.clone()), rewritten: None, on_rows: Vec::new() }
+        }
     }
 }
 
@@ -271,11 +279,18 @@ fn change(asked: &Asked, place: &str, times: u64, old: Side, new: Side) -> Optio
         Kind::Verdict
     } else if old.rewritten != new.rewritten {
         Kind::Rewrite
+    } else if says(&old).ne(says(&new)) {
+        Kind::Rows
     } else {
         return None;
     };
     let Asked { role, sql } = asked.clone();
     Some(Change { place: place.to_owned(), times, role, sql, change, old, new })
+}
+
+/// Apart from where the rules stand.
+fn says(side: &Side) -> impl Iterator<Item = &str> {
+    side.on_rows.iter().map(|on_rows| on_rows.says.as_str())
 }
 
 fn tell(changes: &[Change], statements: usize, output: &Output) -> Result<(), Failure> {
@@ -288,6 +303,7 @@ fn tell(changes: &[Change], statements: usize, output: &Output) -> Result<(), Fa
         let what = match change.change {
             Kind::Verdict => format!("{old} → {new}"),
             Kind::Rewrite => format!("{new}, rewritten otherwise"),
+            Kind::Rows => format!("{new}, its rows ruled otherwise"),
         };
         let times =
             if change.times == 1 { String::new() } else { format!(" ({} times)", change.times) };
@@ -298,6 +314,14 @@ fn tell(changes: &[Change], statements: usize, output: &Output) -> Result<(), Fa
         for (label, side) in [("old", &change.old), ("new", &change.new)] {
             match change.change {
                 Kind::Verdict => output.line(format!("    {label}: {}", why(&side.verdict))),
+                Kind::Rows if side.on_rows.is_empty() => {
+                    output.line(format!("    {label}: no rule counts its rows"));
+                }
+                Kind::Rows => {
+                    for says in says(side) {
+                        output.line(format!("    {label}: {says}"));
+                    }
+                }
                 Kind::Rewrite => {
                     let sent = side.rewritten.as_deref().unwrap_or(&change.sql);
                     for line in escaped_lines(sent) {
@@ -307,10 +331,15 @@ fn tell(changes: &[Change], statements: usize, output: &Output) -> Result<(), Fa
             }
         }
     }
-    let verdicts = changes.iter().filter(|change| change.change == Kind::Verdict).count();
-    let rewrites = changes.len() - verdicts;
+    let count = |kind| changes.iter().filter(|change| change.change == kind).count();
+    let rows = match count(Kind::Rows) {
+        0 => String::new(),
+        rows => format!(", {rows} have their rows ruled otherwise"),
+    };
+    let (verdicts, rewrites) = (count(Kind::Verdict), count(Kind::Rewrite));
     output.note(format!(
-        "{statements} statements by role: {verdicts} change verdict, {rewrites} are rewritten otherwise"
+        "{statements} statements by role: {verdicts} change verdict, {rewrites} are rewritten \
+         otherwise{rows}"
     ));
     Ok(())
 }

@@ -25,6 +25,7 @@ use crate::{
     policy::{
         self, Enforced, Explained, ExplainedValue, FunctionOrigin, Policy, Role, Target, Verdict,
     },
+    proxy::OnRows,
     sql::{self, Catalog, on_large_stack},
 };
 
@@ -39,6 +40,7 @@ use crate::{
 Examples:
   pgate policy explain policy/ --role readonly --target prod-db --sql 'SELECT * FROM shop.customers'
   pgate policy explain policy/ --role readonly --catalog shop.json query.sql
+  pgate policy explain policy/ --role writer --catalog shop.json --rows 5000 --sql 'UPDATE shop.orders SET note = NULL'
   echo 'DELETE FROM shop.orders' | pgate policy explain policy/ --role writer --catalog shop.json -
   pgate policy explain policy/ --role readonly --catalog shop.json --sql 'TABLE shop.orders' --output json")]
 pub(super) struct Args {
@@ -57,6 +59,10 @@ pub(super) struct Args {
     /// When it would run, for rules with hours or days [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
+
+    /// How many rows PostgreSQL is taken to expect, for rules with `rows > N` [default: open]
+    #[arg(long, value_name = "N")]
+    rows: Option<u64>,
 
     #[command(flatten)]
     database: Database,
@@ -79,6 +85,9 @@ struct Explanation {
     /// gets nothing.
     sent: Option<String>,
     statements: Vec<Explained>,
+    /// What hangs on how many rows it hits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    on_rows: Vec<OnRows>,
     enforced_by: Vec<Enforced>,
 }
 
@@ -99,7 +108,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
     }
     let explanation = on_large_stack(|| {
         let at = args.at.unwrap_or_else(Timestamp::now);
-        explain(&text, at, &policy, role, target, &catalog)
+        explain(&text, (at, args.rows), &policy, role, target, &catalog)
     })?;
     if context.output.is_json() {
         context.output.json(&explanation)?;
@@ -131,13 +140,14 @@ fn statement(flag: Option<&str>, file: Option<&Path>) -> Result<String, Failure>
 
 fn explain(
     text: &str,
-    at: Timestamp,
+    (at, rows): (Timestamp, Option<u64>),
     policy: &Policy,
     role: &Role,
     target: &Target,
     catalog: &Catalog,
 ) -> Result<Explanation, Failure> {
-    let Decision { verdict, rewritten } = Judge::new(role, target, catalog)?.decide(text, at);
+    let Decision { verdict, rewritten, on_rows } =
+        Judge::new(role, target, catalog)?.decide(text, at, rows);
     let catalog = catalog_of_session(role, catalog);
     // The ruling has compiled it already, so it fits.
     let compiled = policy::compile(role, &catalog, database::enforcement(target))
@@ -163,6 +173,7 @@ fn explain(
         rewritten: rewritten.is_some(),
         sent,
         statements: explained,
+        on_rows,
         enforced_by,
     })
 }
@@ -191,6 +202,9 @@ fn print(explanation: &Explanation, output: &Output) {
                 fields.push(("hint", denied.hint.clone()));
             }
         }
+    }
+    for on_rows in &explanation.on_rows {
+        fields.push(("rows", format!("{} ({})", on_rows.says, on_rows.rule)));
     }
     output.fields(&fields);
     let after = match &explanation.verdict {

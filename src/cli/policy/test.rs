@@ -49,7 +49,8 @@ A file of cases:
   expect = \"allow\"                         # or hold, deny
   rule = \"role.readonly.allow[0]\"          # optional, as are masked and sent
   masked = [\"shop.customers.email\"]
-  at = \"2026-03-02T09:30:00Z\"             # when, for rules with hours or days")]
+  at = \"2026-03-02T09:30:00Z\"             # when, for rules with hours or days
+  rows = 5000                            # what PostgreSQL expects, for rules with rows > N")]
 pub(super) struct Args {
     /// Policy folders, folders of cases, or files of cases [default: policy]
     #[arg(value_name = "DIR|FILE")]
@@ -194,8 +195,9 @@ fn run_case(
         Entry::Occupied(occupied) => occupied.into_mut(),
         Entry::Vacant(vacant) => vacant.insert(Judge::new(role, target, catalog)?),
     };
-    let decision =
-        on_large_stack(|| judge.decide(&case.sql, case.at.unwrap_or_else(Timestamp::now)));
+    let decision = on_large_stack(|| {
+        judge.decide(&case.sql, case.at.unwrap_or_else(Timestamp::now), case.rows)
+    });
     let differences = differences(case, &decision);
     Ok(Outcome {
         place: case.place.clone(),

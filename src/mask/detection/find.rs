@@ -6,7 +6,10 @@
 
 use std::ops::Range;
 
-use crate::policy::Detector;
+use crate::policy::{
+    Detector,
+    check_digits::{is_iban, is_luhn},
+};
 
 /// The longest account number, in letters and digits (ISO 13616).
 const LONGEST_IBAN: usize = 34;
@@ -201,16 +204,7 @@ fn card(number: &Groups<'_>) -> bool {
         && matches!(number.digits.first(), Some(b'2'..=b'6'))
         && (number.are_joined_by(b' ') || number.are_joined_by(b'-'))
         && !number.go_on()
-        && luhn(number.digits)
-}
-
-fn luhn(digits: &[u8]) -> bool {
-    let sum = digits.iter().rev().enumerate().fold(0_u32, |sum, (place, digit)| {
-        let digit = u32::from(digit.saturating_sub(b'0'));
-        let doubled = digit * if place % 2 == 1 { 2 } else { 1 };
-        sum + if doubled > 9 { doubled - 9 } else { doubled }
-    });
-    sum.is_multiple_of(10)
+        && is_luhn(number.digits)
 }
 
 /// `+` and 8 to 15 digits (ITU-T E.164).
@@ -266,7 +260,7 @@ fn iban_end(text: &[u8], start: usize) -> Option<usize> {
             byte if byte.is_ascii_alphanumeric() && characters.len() < LONGEST_IBAN => {
                 characters.push(byte.to_ascii_uppercase());
                 let ends = !next.is_some_and(|next| next.is_ascii_alphanumeric());
-                if ends && characters.len() >= SHORTEST_IBAN && mod_97(&characters) == 1 {
+                if ends && characters.len() >= SHORTEST_IBAN && is_iban(&characters) {
                     valid = Some(at + 1);
                 }
             }
@@ -275,14 +269,6 @@ fn iban_end(text: &[u8], start: usize) -> Option<usize> {
         }
     }
     valid
-}
-
-fn mod_97(characters: &[u8]) -> u32 {
-    let (head, rest) = characters.split_at(4.min(characters.len()));
-    rest.iter().chain(head).fold(0, |remainder, character| match character {
-        b'0'..=b'9' => (remainder * 10 + u32::from(character - b'0')) % 97,
-        letter => (remainder * 100 + u32::from(letter.saturating_sub(b'A')) + 10) % 97,
-    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     policy::{MaskKind, Role, RuleRef},
-    sql::{AttributeNumber, Catalog, Column, Oid, Origin, Relation},
+    sql::{AttributeNumber, Catalog, Column, Foreseen, Oid, Origin, Relation},
 };
 
 use super::Enforcement;
@@ -89,6 +89,27 @@ pub(crate) fn covers(role: &Role, catalog: &Catalog, enforcement: Enforcement) -
         covered.columns.entry(oid).or_default().insert(number, cover);
     }
     covered
+}
+
+/// The relations whose columns must be known before a role can be compiled: those that
+/// may have a column which its rules cover. What shows such columns of others (views,
+/// inheritance) is always known.
+pub fn foreseen(role: &Role) -> Foreseen {
+    let mut foreseen = Foreseen::default();
+    let masks = role.mask.iter().flat_map(|mask| &mask.columns);
+    for pattern in masks.chain(&role.hide) {
+        match pattern.parts() {
+            [schema, relation, column]
+                if column == "*" || ![schema, relation].iter().any(|part| part.contains('*')) =>
+            {
+                foreseen.relations(schema, relation);
+            }
+            [_, _, column] => foreseen.with_column(column),
+            // `*` alone; no other length covers a column.
+            _ => foreseen.relations("*", "*"),
+        }
+    }
+    foreseen
 }
 
 /// Where a derived column's values come from in the end.

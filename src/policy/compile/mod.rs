@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, HashSet};
 use sha2::{Digest, Sha256};
 
 pub use self::binding::{Unbound, bound};
+pub use self::cover::foreseen;
 pub(super) use self::cover::{Cover, Covered, Covers, covers, is_system};
 use self::{
     functions::{LookupScan, ReaderFunction},

@@ -17,6 +17,10 @@ use crate::{
 static CATALOG: LazyLock<HashSet<&str>> =
     LazyLock::new(|| include_str!("catalog_relations.txt").lines().collect());
 
+/// What this session has prepared and opened, with the texts as PostgreSQL got them: with
+/// the masks in them.
+const OWN_SESSION: [&str; 2] = ["pg_cursors", "pg_prepared_statements"];
+
 impl Judge<'_> {
     pub(super) fn relation(&mut self, used: &RelationUse) -> Result<(), Denied> {
         let Resolution::Relation(oid) = used.resolution else { return self.unknown(used) };
@@ -29,8 +33,8 @@ impl Judge<'_> {
                 reason: format!("{schema}.{name} is pgate's own"),
                 hint: String::new(),
             }),
-            _ if relation.temporary
-                || schema.starts_with("pg_temp")
+            _ if (relation.temporary || schema.starts_with("pg_temp"))
+                && !self.is_unrestricted()
                 || schema.starts_with("pg_toast") =>
             {
                 Err(Denied {
@@ -124,8 +128,9 @@ impl Judge<'_> {
         let shown = format!("{}.{}, whose rows {schema}.{name} has", beneath.schema, beneath.name);
         match standing {
             Standing::Denied(rule) => Err(self.denied_by(rule, used.action, &shown)),
-            Standing::Held(rule) => {
-                self.hold(rule, used.action, &shown);
+            Standing::Held => {
+                let object = Object::Relation(&beneath.schema, &beneath.name);
+                self.hold_each(&Occasion { object, ..occasion }, &shown);
                 Ok(())
             }
             Standing::Allowed(_) | Standing::NotNow(_) | Standing::Unmentioned => Ok(()),
@@ -144,7 +149,7 @@ impl Judge<'_> {
         let reads = used.access == Access::Scan && used.action == Action::Select;
         let open = match schema {
             "information_schema" => !name.contains("user_mapping") && !name.starts_with("_pg_"),
-            _ => CATALOG.contains(name),
+            _ => CATALOG.contains(name) || OWN_SESSION.contains(&name) && self.is_unrestricted(),
         };
         if reads && open {
             self.allowed.get_or_insert_with(|| builtin("catalog"));
@@ -190,7 +195,10 @@ impl Judge<'_> {
                 path.iter().find(|schema| !schema.starts_with("pg_"))?
             }
         };
-        let own = schema.starts_with("pg_") || schema == "information_schema" || schema == "pgate";
+        let temporary = schema == "pg_temp" && self.is_unrestricted();
+        let own = schema.starts_with("pg_") && !temporary
+            || schema == "information_schema"
+            || schema == "pgate";
         (!own).then(|| schema.clone())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Three groups: harmless ones that everybody may change (some only to certain
 //! values), ones that no role can open, and the rest, which a role names in
-//! `settings`.
+//! `settings`, or opens as a whole there by `"*"`.
 
 use crate::{
     policy::{Denied, Role, RuleRef},
@@ -126,7 +126,7 @@ pub(super) fn refuse(setting: &SettingUse, role: &Role, search_path: &[String]) 
         "default_transaction_read_only" => (is(&["on", "true", "yes", "1"]), "on"),
         _ if HARMLESS.contains(&name) => (true, ""),
         _ if is_never(name) => (false, "nothing"),
-        _ if role.settings.iter().any(|open| open == name) => (true, ""),
+        _ if role.settings.iter().any(|open| open == name || open == "*") => (true, ""),
         _ => {
             return Some(Denied {
                 rule: RuleRef { rule: "builtin.setting".to_owned(), place: None },

@@ -128,8 +128,8 @@ pub fn columns_to_sample<'a>(
             continue;
         }
         let readable = |column: &&Column| {
-            let name = Name { schema: None, name: column.base_type.clone() };
-            READABLE.contains(&column.base_type.as_str())
+            let name = Name { schema: None, name: column.base_type.to_string() };
+            READABLE.contains(&&*column.base_type)
                 // An extension's text, and nothing of that name that somebody else made.
                 || column.base_type.ends_with(".citext")
                     && catalog.type_is_builtin(&schema_and_name(&column.base_type).unwrap_or(name))

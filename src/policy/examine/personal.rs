@@ -10,6 +10,7 @@ use super::survey::Sample;
 use crate::{
     policy::{
         MaskKind,
+        check_digits::{self, is_luhn},
         masking::{self, Source},
     },
     sql::Column,
@@ -124,7 +125,7 @@ impl Personal {
 
     /// Whether a column of this type can hold it.
     fn fits(self, column: &Column) -> bool {
-        let base = column.base_type.as_str();
+        let base = &*column.base_type;
         let base = base.strip_prefix('_').unwrap_or(base);
         let text = matches!(base, "text" | "varchar" | "bpchar" | "json" | "jsonb" | "bytea")
             || base == "citext"
@@ -263,16 +264,9 @@ fn is_email(word: &str) -> bool {
 }
 
 /// The digits of a number that is written with spaces or dashes at most.
-fn digits(text: &str) -> Option<Vec<u32>> {
-    let mut found = Vec::new();
-    for c in text.chars() {
-        match c.to_digit(10) {
-            Some(digit) => found.push(digit),
-            None if c == ' ' || c == '-' => {}
-            None => return None,
-        }
-    }
-    Some(found)
+fn digits(text: &str) -> Option<Vec<u8>> {
+    let number = text.bytes().filter(|byte| !matches!(byte, b' ' | b'-'));
+    number.map(|byte| byte.is_ascii_digit().then_some(byte)).collect()
 }
 
 /// 13 to 19 digits of a known scheme, with the check digit of Luhn's formula.
@@ -280,13 +274,10 @@ fn is_card(text: &str) -> bool {
     let Some(digits) = digits(text).filter(|digits| (13..=19).contains(&digits.len())) else {
         return false;
     };
-    let known = matches!(digits.as_slice(), [4, ..] | [5, 1..=5, ..] | [3, 4 | 7, ..])
-        || matches!(digits.as_slice(), [6, 0, 1, 1, ..] | [6, 5, ..] | [3, 5, ..] | [2, 2..=7, ..]);
-    let sum = digits.iter().rev().enumerate().fold(0, |sum, (at, digit)| {
-        let doubled = if at % 2 == 1 { digit * 2 } else { *digit };
-        sum + if doubled > 9 { doubled - 9 } else { doubled }
-    });
-    known && sum % 10 == 0
+    let known = matches!(digits.as_slice(), [b'4', ..] | [b'5', b'1'..=b'5', ..])
+        || matches!(digits.as_slice(), [b'3', b'4' | b'5' | b'7', ..] | [b'2', b'2'..=b'7', ..])
+        || matches!(digits.as_slice(), [b'6', b'0', b'1', b'1', ..] | [b'6', b'5', ..]);
+    known && is_luhn(&digits)
 }
 
 /// Country, check digits and account, whose remainder by 97 is 1.
@@ -296,15 +287,12 @@ fn is_iban(text: &str) -> bool {
     let mut start = head.chars();
     let country = start.by_ref().take(2).all(|c| c.is_ascii_uppercase());
     let check = start.all(|c| c.is_ascii_digit());
-    if !(country && check && (15..=34).contains(&text.len()) && text.is_ascii()) {
-        return false;
-    }
-    let mut remainder = 0_u32;
-    for c in account.chars().chain(head.chars()) {
-        let Some(value) = c.to_digit(36).filter(|_| !c.is_ascii_lowercase()) else { return false };
-        remainder = (remainder * if value > 9 { 100 } else { 10 } + value) % 97;
-    }
-    remainder == 1
+    let known = account.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+    country
+        && check
+        && known
+        && (15..=34).contains(&text.len())
+        && check_digits::is_iban(text.as_bytes())
 }
 
 /// A number of the United States' social security, as it is written.

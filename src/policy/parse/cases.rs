@@ -45,6 +45,8 @@ pub struct Case {
     pub sent: Option<String>,
     /// When it runs, for rules with hours or days; none means now.
     pub at: Option<Timestamp>,
+    /// How many rows PostgreSQL is taken to expect; none leaves that open.
+    pub rows: Option<u64>,
 }
 
 /// An expected verdict.
@@ -106,6 +108,7 @@ fn case(entry: &Entry<'_>, defaults: &[Option<String>; 3]) -> Option<Case> {
     let section = entry.section("[[case]]")?;
     section.refuse_others(&[
         "name", "role", "target", "catalog", "sql", "expect", "rule", "masked", "sent", "at",
+        "rows",
     ]);
     let [role, target, catalog] = defaults;
     let required = |key: &str, default: &Option<String>, wants: &str| match section.get(key) {
@@ -156,6 +159,7 @@ fn case(entry: &Entry<'_>, defaults: &[Option<String>; 3]) -> Option<Case> {
         masked,
         sent,
         at,
+        rows: section.get("rows").and_then(|entry| entry.natural()),
     })
 }
 
@@ -185,6 +189,7 @@ name = "writers may not drop"
 role = "writer"
 target = "legacy"
 sql = "DROP TABLE shop.customers"
+rows = 0
 expect = "deny"
 rule = "builtin.default-deny"
 "#,
@@ -195,7 +200,7 @@ rule = "builtin.default-deny"
         assert_eq!(first.masked.as_deref(), Some(&["shop.customers.email".to_owned()][..]));
         assert_eq!((second.role.as_str(), second.expect), ("writer", Expected::Deny));
         assert_eq!(second.target.as_deref(), Some("legacy"));
-        assert_eq!(second.catalog, "shop.json");
+        assert_eq!((second.catalog.as_str(), second.rows), ("shop.json", Some(0)));
     }
 
     #[test]

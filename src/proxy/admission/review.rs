@@ -18,11 +18,11 @@ use crate::{
     api::{Estimate, HeldStatement, HoldView, StatementShape},
     grant::{Decision, HoldId, Scope},
     journal::{HoldEvent, HoldRecord, Record},
-    policy::{Denied, Held, Reviewers, RuleRef, Verdict},
+    policy::{Denied, Held, Reviewers, RowRule, RuleRef, Verdict},
     proxy::{
-        estimate::Expectation,
+        allowance, estimate,
         review::{Answer, ReviewDesk, in_words},
-        ruling::{Decided, HeldText},
+        ruling::{Decided, HeldText, builtin},
     },
     wire::{ErrorFields, field},
 };
@@ -37,19 +37,27 @@ pub struct Review {
     holds: Vec<Held>,
     /// Those of the rules that hang on its rows.
     by_rows: Arc<[RuleRef]>,
+    /// What PostgreSQL expects of it, where it has been asked.
+    estimate: Option<Estimate>,
 }
 
 impl Review {
     pub(super) fn of(statement: u64, request: StatementRequest, judged: Judged) -> Self {
-        let Judged { decided, holds, by_rows, .. } = judged;
-        Self { statement, request, decided, holds, by_rows }
+        let Judged { decided, holds, by_rows, estimate, .. } = judged;
+        Self { statement, request, decided, holds, by_rows, estimate }
     }
 
     /// A review for tests of the machine.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(in crate::proxy) fn for_test(request: StatementRequest, decided: Decided) -> Self {
         let (holds, by_rows) = (Vec::new(), Arc::from([]));
-        Self { statement: 1, request, decided: Arc::new(decided), holds, by_rows }
+        Self { statement: 1, request, decided: Arc::new(decided), holds, by_rows, estimate: None }
+    }
+
+    /// What waits.
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::proxy) fn request_for_test(&self) -> &StatementRequest {
+        &self.request
     }
 }
 
@@ -137,6 +145,7 @@ impl Admission {
             ));
         };
         let mut last = None;
+        let mut estimate = review.estimate.clone();
         for held in &review.holds {
             let desk = self.desk.as_ref().ok_or_else(|| alone(review, held))?;
             if let Some(hold) = desk.covered(held, shape.as_ref()) {
@@ -146,7 +155,13 @@ impl Admission {
             }
             let id = HoldId::from_random(rand::random());
             *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.clone());
-            let estimate = self.estimate(review).await;
+            // Whatever reviewers there are, PostgreSQL is asked once.
+            let estimate = match &estimate {
+                Some(known) => known.clone(),
+                None => {
+                    estimate.insert(self.expect(&review.request, &review.decided).await).clone()
+                }
+            };
             let statement = HeldStatement {
                 connection: review.request.connection,
                 statement: review.statement,
@@ -183,17 +198,6 @@ impl Admission {
         }
     }
 
-    /// What PostgreSQL expects of it, for the reviewers.
-    async fn estimate(&self, review: &Review) -> Estimate {
-        if let Some(HeldText { explainable: Err(why), .. }) = review.decided.held.as_deref() {
-            return Estimate::Unavailable { why: why.to_string() };
-        }
-        match self.expect(&review.request, &review.decided).await {
-            Ok(Expectation { rows, cost }) => Estimate::Planned { rows, cost },
-            Err(why) => why.told(),
-        }
-    }
-
     async fn answer(
         &self,
         review: &Review,
@@ -223,16 +227,27 @@ impl Admission {
         if let Verdict::Deny(denied) = &decided.verdict {
             return Err(void(denied.clone()));
         }
-        let by_rows = self.foresee(&review.request, &decided).await.map_err(&void)?;
+        // The rules that the reviewers have lifted count no more; PostgreSQL is asked again
+        // only where others are left.
+        let lifted = |rule: &RowRule| review.by_rows.contains(rule.rule());
+        if !decided.row_rules.iter().all(lifted) {
+            let estimate = self.expect(&review.request, &decided).await;
+            let by_rows = allowance::foreseen(&decided.row_rules, estimate::rows(&estimate))
+                .map_err(&void)?;
+            if by_rows.iter().any(|held| !review.by_rows.contains(&held.rule)) {
+                return Err(void(grown()));
+            }
+        }
         let agreed = |held: &Held| review.holds.contains(held);
         let by_text = decided.held.as_deref().map_or(&[][..], |held| &held.holds);
         let asked = review.decided.held.as_deref().map_or(&[][..], |held| &held.holds);
         let same = by_text.iter().all(|held| agreed(held) || asked.contains(held))
-            && by_rows.iter().all(|held| review.by_rows.contains(&held.rule))
             && text(decided.rewritten.as_ref()) == text(review.decided.rewritten.as_ref());
-        let prepared = review.request.earlier.as_ref().is_none_or(|earlier| {
-            text(earlier.rewritten.as_ref()) == text(decided.rewritten.as_ref())
-        });
+        let prepared = review
+            .request
+            .earlier
+            .as_ref()
+            .is_none_or(|earlier| earlier.text() == text(decided.rewritten.as_ref()));
         if !same || !prepared {
             return Err(void(changed()));
         }
@@ -315,6 +330,7 @@ fn refusal(review: &Review, held: &Held, message: String, detail: String, hint: 
         message: format!("pgate: {message}"),
         detail: if detail.is_empty() { rule } else { format!("{detail} ({rule})") },
         hint: hint.to_owned(),
+        position: None,
     }
 }
 
@@ -366,15 +382,25 @@ fn withdrawn_by(review: &Review, reason: String) -> No {
         message: "canceling statement due to user request".into(),
         detail: format!("It was waiting for a reviewer, and nothing of it has run: {reason}."),
         hint: String::new(),
+        position: None,
     };
     No::answer(HoldEvent::Withdrawn { reason }, refusal)
 }
 
 fn changed() -> Denied {
     Denied {
-        rule: super::builtin("approval-void"),
+        rule: builtin("approval-void"),
         reason: "the database's objects changed while the statement waited, so it is no longer \
                  what was approved"
+            .into(),
+        hint: "Send it again.".into(),
+    }
+}
+
+fn grown() -> Denied {
+    Denied {
+        rule: builtin("approval-void"),
+        reason: "PostgreSQL expects the statement to hit more rows than when it was approved"
             .into(),
         hint: "Send it again.".into(),
     }

@@ -28,6 +28,8 @@ use crate::{
 /// The longest message that is held whole to be looked into, in bytes. Data of a
 /// COPY isn't: it streams.
 const LONGEST_HELD: usize = 80 * 1024 * 1024;
+/// The capacity that an empty buffer may keep, in bytes.
+const KEPT: usize = 256 * 1024;
 /// The longest value that the log keeps, in bytes.
 const LONGEST_LOGGED: usize = 8 * 1024;
 /// The most names of prepared statements or portals on one connection.
@@ -65,6 +67,10 @@ impl Session {
         }
         self.client.input.extend_from_slice(bytes);
         self.digest_client(now);
+        if self.client.input.is_empty() && self.client.input.capacity() > KEPT {
+            // What a long message took is given back.
+            self.client.input = BytesMut::new();
+        }
     }
 
     /// Takes admission's answer to [`Effect::Decide`].
@@ -176,7 +182,7 @@ impl Session {
                 "Call the function in a SELECT.",
             ),
         };
-        substitute::query(&mut self.to_server);
+        substitute::function(&mut self.to_server);
         self.refused(refusal, Place::Simple, false);
     }
 
@@ -190,7 +196,9 @@ impl Session {
             None => out.extend_from_slice(message),
         }
         let types = match wire::parse_parse(message) {
-            Ok(parse) => message.slice_ref(parse.types),
+            // A copy: a slice would keep all that came with the message for as long as
+            // the statement lives.
+            Ok(parse) => Bytes::copy_from_slice(parse.types),
             Err(error) => return self.violation(&error.to_string()),
         };
         let (waits, looks) = (permit.may_wait(), permit.detection().is_some());
@@ -376,7 +384,7 @@ impl Session {
         let bind = wire::parse_bind(&message)?;
         let part = self.client.part;
         match self.statements.meaning(bind.statement, part) {
-            Meaning::Unsettled => self.waiting = Waiting::Settlement(message),
+            Meaning::Unsettled => self.await_settlement(message)?,
             Meaning::Unknown => {
                 let refusal = substitute::own(
                     "26000",
@@ -391,7 +399,8 @@ impl Session {
             Meaning::Known(prepared) => {
                 let parameters = bind.values.iter().map(logged).collect();
                 let waits = prepared.permit.may_wait();
-                let bind_message = prepared.permit.decided_when_run().then(|| message.clone());
+                let bind_message =
+                    prepared.permit.decided_when_run().then(|| Bytes::copy_from_slice(&message));
                 let name: Arc<str> = bind.portal.into();
                 let binary = bind.binary_results;
                 let (bind, approved) = (bind_message, OnceLock::new());
@@ -410,13 +419,23 @@ impl Session {
         Ok(())
     }
 
+    /// Waits until the end of an earlier part. In a COPY that end won't come before the
+    /// client's own: the server has ignored the Sync.
+    fn await_settlement(&mut self, message: Bytes) -> Result<(), WireError> {
+        if self.pending.is_copying_in() {
+            return Err(WireError::Unexpected("CopyData or CopyDone"));
+        }
+        self.waiting = Waiting::Settlement(message);
+        Ok(())
+    }
+
     fn execute(&mut self, message: Bytes) -> Result<(), WireError> {
         let execute = wire::parse_execute(&message)?;
         if !self.deferred.leads_to(execute.portal) {
             self.release();
         }
         match self.portals.meaning(execute.portal, self.client.part) {
-            Meaning::Unsettled => self.waiting = Waiting::Settlement(message),
+            Meaning::Unsettled => self.await_settlement(message)?,
             Meaning::Unknown => {
                 let refusal = substitute::own(
                     "34000",

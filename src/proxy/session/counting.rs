@@ -138,6 +138,11 @@ impl Session {
                 }
                 self.complete(run, now);
                 self.pass(message);
+                if self.waiting_is_own() {
+                    // A Query leaves no unnamed portal behind in its transaction.
+                    wire::close_portal("", &mut self.to_server);
+                    self.pending.push(Expected::OwnClose);
+                }
             }
             Some(refusal) => {
                 run.sqlstate = Some(refusal.sqlstate.to_owned());
@@ -150,6 +155,18 @@ impl Session {
         }
         self.end_count();
         Ok(())
+    }
+
+    fn waiting_is_own(&self) -> bool {
+        matches!(self.waiting, Waiting::Count(Sent::ByMachine))
+    }
+
+    /// A Query whose rows were to be counted is skipped for an error before it: only the
+    /// client's own Sync ends that.
+    pub(super) fn skip_count(&mut self) {
+        if let Waiting::Count(_) = self.waiting {
+            self.waiting = Waiting::Nothing;
+        }
     }
 
     /// The count has come, or the statement has failed: what the client has sent behind

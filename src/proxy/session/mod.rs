@@ -21,6 +21,8 @@ mod detection;
 mod hygiene;
 mod names;
 mod pending;
+#[cfg(any(test, fuzzing))]
+pub mod play;
 mod returned;
 mod server_side;
 mod substitute;
@@ -232,6 +234,16 @@ impl Session {
         self.client.backlog()
     }
 
+    /// Whether the rows of a result are coming from the server.
+    pub fn is_amid_rows(&mut self) -> bool {
+        self.pending.run().is_some_and(|run| run.rows > 0)
+    }
+
+    /// Whether the data of a COPY are coming from the client.
+    pub fn is_amid_copy_in(&mut self) -> bool {
+        self.pending.run().is_some_and(|run| matches!(run.copy, pending::Copy::In { data: true }))
+    }
+
     /// The client has closed its side without a Terminate.
     pub fn client_gone(&mut self) {
         match self.phase {
@@ -360,6 +372,11 @@ impl Session {
         self.fatal(sqlstate, &format!("pgate ended the session: {detail}"));
         self.close(detail.clone());
         self.effects.push_back(Effect::EndSession { reason, detail });
+    }
+
+    /// Whether there is something of the client's that hasn't been looked at.
+    fn client_waits(&self) -> bool {
+        self.client.backlog() > 0 || matches!(self.waiting, Waiting::Settlement(_))
     }
 
     /// The time is a duration since the connection's start.

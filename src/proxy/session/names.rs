@@ -135,6 +135,14 @@ impl<T> Names<T> {
         self.ahead.retain(|_, ahead| ahead.part > part);
     }
 
+    /// The server has ignored the Sync between the unfinished parts and this one: they
+    /// are one part.
+    pub(super) fn join(&mut self, part: u64) {
+        for ahead in self.ahead.values_mut() {
+            ahead.part = part;
+        }
+    }
+
     /// How many names there are.
     pub(super) fn len(&self) -> usize {
         self.settled.len() + self.ahead.len()

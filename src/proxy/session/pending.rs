@@ -144,6 +144,8 @@ pub(super) enum Expected {
     OwnBind(Arc<Permit>),
     /// The same, of whose answers the client sees a RowDescription.
     QueryDescribe,
+    /// The same, behind it.
+    OwnClose,
     CloseStatement(Arc<str>),
     ClosePortal(Arc<str>),
     Execute(Run),
@@ -173,6 +175,7 @@ impl Expected {
             | Self::OwnParse(_)
             | Self::OwnBind(_)
             | Self::QueryDescribe
+            | Self::OwnClose
             | Self::CloseStatement(_)
             | Self::ClosePortal(_)
             | Self::Execute(_)
@@ -293,6 +296,11 @@ impl Pending {
         matches!(self.queue.front(), Some(Expected::Execute(Run { copy: Copy::In { .. }, .. })))
     }
 
+    /// The same of any statement, a Query included.
+    pub(super) fn is_copying_in(&mut self) -> bool {
+        self.run().is_some_and(|run| matches!(run.copy, Copy::In { .. }))
+    }
+
     /// A CopyDone or CopyFail goes to the server.
     pub(super) fn push_copy_end(&mut self) {
         if let Some(run) = self.run()
@@ -314,14 +322,17 @@ impl Pending {
     }
 
     /// The server takes data for the statement at the front: what has been sent
-    /// behind it is read as COPY's.
-    pub(super) fn copy_in(&mut self) {
+    /// behind it is read as COPY's. Returns whether it ignores a Sync that was to end the
+    /// part.
+    pub(super) fn copy_in(&mut self) -> bool {
+        let mut ignores = false;
         let simple = matches!(self.queue.front(), Some(Expected::Query(_)));
         let mut copy = Copy::In { data: false };
         while let Some(next) = self.queue.get(1) {
             match next {
                 Expected::Sync { .. } => {
                     self.queue.remove(1);
+                    (ignores, self.amid_part) = (true, true);
                 }
                 Expected::CopyEnd => {
                     self.queue.remove(1);
@@ -340,6 +351,7 @@ impl Pending {
         if let Some(run) = self.run() {
             run.copy = copy;
         }
+        ignores
     }
 
     /// The statement at the front is no longer being cancelled for its many rows.
@@ -361,6 +373,12 @@ impl Pending {
         }
         self.skipping = true;
         unrun
+    }
+
+    /// Whether a Query that the machine sends in the extended protocol stands behind what
+    /// is at the front.
+    pub(super) fn has_own_parse_behind(&self) -> bool {
+        self.queue.iter().skip(1).any(|expected| matches!(expected, Expected::OwnParse(_)))
     }
 
     /// What is queued to run never will, for this error.

@@ -68,6 +68,18 @@ impl Left {
         }
     }
 
+    /// Whether one more row of so many bytes may go out.
+    pub(super) fn has_room_for(&self, length: usize) -> bool {
+        let length = u64::try_from(length).unwrap_or(u64::MAX);
+        let fits = |count: &Option<(u64, Arc<Cap>)>, taken| {
+            count.as_ref().is_none_or(|(left, _)| *left >= taken)
+        };
+        match self {
+            Self::Counting { rows, bytes } => fits(rows, 1) && fits(bytes, length),
+            Self::Unasked | Self::Over(_) => false,
+        }
+    }
+
     /// The error, where it has returned too much.
     pub(super) fn over(&self) -> Option<&Refusal> {
         match self {

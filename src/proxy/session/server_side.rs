@@ -66,6 +66,11 @@ impl Session {
             if let Err(error) = self.server_step(&mut bytes, now) {
                 self.violation(&format!("the database broke the protocol: {error}"));
             }
+            if self.client_waits() {
+                // Not only at the end of what has come: what the client has sent is then
+                // looked at after the same answers, however they are cut.
+                self.after_server(now);
+            }
         }
         if self.phase != Phase::Closed {
             self.after_server(now);
@@ -82,7 +87,16 @@ impl Session {
         }
         if self.server.partial.is_empty() {
             return match wire::header(bytes)? {
-                Some(header) if is_row(header.tag) && !self.looks_into_rows() => self.row(header),
+                Some(header) if is_row(header.tag) && !self.looks_into_rows() => {
+                    let whole = self.whole_rows(header.tag, bytes)?;
+                    let (rows, rest) = bytes.split_at(whole);
+                    *bytes = rest;
+                    if rows.is_empty() {
+                        return self.row(header);
+                    }
+                    self.to_client.extend_from_slice(rows);
+                    Ok(())
+                }
                 Some(header) if header.length <= bytes.len() => {
                     let (message, rest) = bytes.split_at(header.length);
                     *bytes = rest;
@@ -144,6 +158,32 @@ impl Session {
         self.server.streaming = (left > 0).then_some((left, forward));
     }
 
+    /// Counts the whole rows at the front of `bytes` that may go out as they are, and
+    /// returns their length: large results are forwarded in ranges, not row by row.
+    fn whole_rows(&mut self, tag: u8, bytes: &[u8]) -> Result<usize, WireError> {
+        let parts = &self.parts;
+        let Some(run) = self.pending.run() else { return Err(WireError::OutOfPlace(tag)) };
+        if self.server.withholding || (run.copy == Copy::Out) != (tag == b'd') {
+            return Ok(0);
+        }
+        if let Left::Unasked = run.left {
+            run.left = parts.left(run);
+        }
+        let (mut whole, mut rows) = (0, 0);
+        while let Some(header) = wire::header(&bytes[whole..])?
+            && header.tag == tag
+            && header.length <= bytes.len() - whole
+            && run.left.has_room_for(header.length)
+            && run.left.take(header.length)
+        {
+            whole += header.length;
+            rows += 1;
+        }
+        run.rows += rows;
+        run.bytes += u64::try_from(whole).unwrap_or(u64::MAX);
+        Ok(whole)
+    }
+
     /// A row begins: it is counted, and streamed as far as the limit allows.
     pub(super) fn row(&mut self, header: Header) -> Result<(), WireError> {
         let parts = &self.parts;
@@ -197,6 +237,8 @@ impl Session {
     fn setting(&mut self, message: &[u8]) -> Result<(), WireError> {
         let (name, value) = wire::parse_parameter_status(message)?;
         let wanted = match name {
+            // By the one other name that PostgreSQL keeps for it.
+            "client_encoding" if value == "UNICODE" => None,
             "client_encoding" => Some("UTF8"),
             "standard_conforming_strings" => Some("on"),
             _ => None,
@@ -247,7 +289,7 @@ impl Session {
                 self.parts.forget("");
                 return Ok(());
             }
-            (b'n', Some(Expected::QueryDescribe)) => {
+            (b'n', Some(Expected::QueryDescribe)) | (b'3', Some(Expected::OwnClose)) => {
                 self.pending.pop();
                 return Ok(());
             }
@@ -327,7 +369,12 @@ impl Session {
                     self.complete(run, now);
                 }
             }
-            (b'G', Some(Expected::Query(_) | Expected::Execute(_))) => self.pending.copy_in(),
+            (b'G', Some(Expected::Query(_) | Expected::Execute(_))) => {
+                if self.pending.copy_in() {
+                    self.statements.join(self.client.part);
+                    self.portals.join(self.client.part);
+                }
+            }
             (b'H', Some(Expected::Query(run) | Expected::Execute(run))) => {
                 run.copy = Copy::Out;
                 run.copy_binary = message.get(HEADER).is_some_and(|format| *format != 0);
@@ -446,8 +493,15 @@ impl Session {
             fields.error_response(&mut self.to_client);
         }
         if skips {
+            let skips_counted = self.pending.has_own_parse_behind();
             self.skip(now);
-            self.end_count();
+            // What is counted is the last that has gone out: an error of a part that a Sync
+            // has ended says nothing of it.
+            match (self.pending.is_skipping(), skips_counted) {
+                (true, true) => self.skip_count(),
+                (true, false) => self.end_count(),
+                (false, _) => {}
+            }
         }
     }
 

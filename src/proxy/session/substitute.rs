@@ -9,9 +9,17 @@ use crate::{
 
 /// A text that is a syntax error in every PostgreSQL, in every transaction state:
 /// the raw parser sees it before anything else does.
-const REJECTED: &str = "pgate refused this statement";
+pub(super) const REJECTED: &str = "pgate refused this statement";
 
-/// Stands in for a Query or a FunctionCall.
+/// A FunctionCall of OID 0, which no function has, without arguments.
+pub(super) const NO_FUNCTION: &[u8] = b"F\0\0\0\x0e\0\0\0\0\0\0\0\0\0\0";
+
+/// Stands in for a FunctionCall. A Query wouldn't do: it drops the unnamed statement.
+pub(super) fn function(out: &mut BytesMut) {
+    out.extend_from_slice(NO_FUNCTION);
+}
+
+/// Stands in for a Query.
 pub(super) fn query(out: &mut BytesMut) {
     wire::query(REJECTED, out);
 }
@@ -34,12 +42,17 @@ pub(super) fn execute(name: &str, out: &mut BytesMut) {
 
 /// The error that the client gets.
 pub(super) fn error(refusal: &Refusal) -> ErrorFields {
-    ErrorFields::new("ERROR", refusal.sqlstate, &refusal.message)
+    let error = ErrorFields::new("ERROR", refusal.sqlstate, &refusal.message)
         .with(field::DETAIL, &refusal.detail)
-        .with(field::HINT, &refusal.hint)
+        .with(field::HINT, &refusal.hint);
+    match refusal.position {
+        Some(position) => error.with(field::POSITION, &position.to_string()),
+        None => error,
+    }
 }
 
 /// A refusal of the machine's own.
 pub(super) fn own(sqlstate: &'static str, message: String, hint: &str) -> Refusal {
-    Refusal { statement: 0, sqlstate, message, detail: String::new(), hint: hint.to_owned() }
+    let (detail, hint) = (String::new(), hint.to_owned());
+    Refusal { statement: 0, sqlstate, message, detail, hint, position: None }
 }

@@ -29,7 +29,7 @@ fn end() -> End {
 fn a_record_is_in_the_file_when_append_returns() {
     let root = tempfile::tempdir().unwrap();
     let spool = create(root.path());
-    for n in 1..=200_u64 {
+    for n in 1..=300_u64 {
         let seq = spool.append(sample::statement(n, "SELECT 1"), sample::at(1)).unwrap();
         let log = fs::read(spool.log().0).unwrap();
         assert!(log.ends_with(b"\n"));
@@ -40,13 +40,45 @@ fn a_record_is_in_the_file_when_append_returns() {
         assert_eq!((received.statements(), received.bytes()), (n, spool.log().1));
     }
     spool.close(end(), sample::at(2)).unwrap();
-    let refused = spool.append(sample::statement(201, "SELECT 1"), sample::at(3));
+    let refused = spool.append(sample::statement(301, "SELECT 1"), sample::at(3));
     assert!(matches!(refused, Err(SpoolError::Ended)));
     let log = fs::read(spool.log().0).unwrap();
     let checkpoints = log
         .split(|&b| b == b'\n')
         .filter(|line| String::from_utf8_lossy(line).contains(r#""type":"checkpoint""#));
-    assert_eq!(checkpoints.count(), 4, "one for each 64 lines, one at the end");
+    assert_eq!(checkpoints.count(), 2, "one for each 256 lines, one at the end");
+}
+
+#[tokio::test]
+async fn what_nothing_waits_for_is_written_with_what_something_does_or_after_a_moment() {
+    let root = tempfile::tempdir().unwrap();
+    let spool = std::sync::Arc::new(create(root.path()));
+    let statements = |spool: &Spool| {
+        let log = fs::read(spool.log().0).unwrap();
+        let lines = log.split_inclusive(|&b| b == b'\n').map(<[u8]>::to_vec);
+        sample::receive(&lines.collect::<Vec<_>>()).statements()
+    };
+    spool.append_behind(sample::statement(1, "SELECT 1"), sample::at(1)).unwrap();
+    assert_eq!(statements(&spool), 0);
+    spool.append(sample::statement(2, "SELECT 1"), sample::at(1)).unwrap();
+    assert_eq!(statements(&spool), 2);
+    let behind = spool.clone();
+    let writer = tokio::spawn(async move { behind.write_behind().await });
+    spool.append_behind(sample::statement(3, "SELECT 1"), sample::at(1)).unwrap();
+    for _ in 0..500 {
+        if statements(&spool) == 3 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(statements(&spool), 3);
+    writer.abort();
+    let long = "x".repeat(UNWRITTEN_BYTES);
+    spool.append_behind(sample::statement(4, &long), sample::at(1)).unwrap();
+    assert_eq!(statements(&spool), 4, "no more waits than that");
+    spool.append_behind(sample::statement(5, "SELECT 1"), sample::at(1)).unwrap();
+    spool.close(end(), sample::at(2)).unwrap();
+    assert_eq!(statements(&spool), 5);
 }
 
 #[test]

@@ -210,13 +210,13 @@ async fn lines_go_up_while_the_session_runs_and_an_idle_one_is_silent() {
 }
 
 #[tokio::test]
-async fn sixty_four_kibibytes_do_not_wait_for_the_second() {
+async fn half_a_mebibyte_does_not_wait_for_the_second() {
     let rig = Rig::new(Mood::Well).await;
     let spool = rig.spool();
     let _uploader = rig.uploader(&spool);
     let mut received = spool.lines_received();
     let began = Instant::now();
-    spool.append(sample::statement(1, &"x".repeat(70_000)), sample::at(1)).unwrap();
+    spool.append(sample::statement(1, &"x".repeat(530_000)), sample::at(1)).unwrap();
     received.wait_for(|lines| *lines >= 2).await.unwrap();
     assert!(began.elapsed() < PERIOD, "{:?}", began.elapsed());
 }

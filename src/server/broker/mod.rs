@@ -12,7 +12,7 @@ mod role;
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use axum::http::StatusCode;
@@ -34,7 +34,7 @@ use crate::{
     policy::{
         self, CompileError, Compiled, Credential, Enforcement, Role, SecretRef, Target, Unbound,
     },
-    sql::{CATALOG_QUERY, Catalog, CatalogError},
+    sql::{CATALOG_QUERY, Catalog, CatalogError, EPOCH_QUERY},
 };
 
 /// The key of the lock under which pgate changes roles in a database, one at a time.
@@ -120,6 +120,18 @@ pub(super) struct Broker {
     installed: Mutex<HashSet<(String, String, String)>>,
     /// The privilege role that sessions got last: by (target, role), with the policy version.
     current: Mutex<HashMap<(String, String), (String, String)>>,
+    /// What roles compiled to when their databases were found just as they had been
+    /// installed for: by (target, role).
+    ready: Mutex<HashMap<(String, String), Ready>>,
+}
+
+/// A role compiled against a database whose privileges are those that it compiles to.
+#[derive(Debug, Clone)]
+struct Ready {
+    version: String,
+    /// From before the catalog was read: a change since then has made it another.
+    epoch: String,
+    compiled: Arc<Compiled>,
 }
 
 /// A session that needs a database role.
@@ -140,6 +152,7 @@ impl Broker {
             mark: format!("pgate {key_id}"),
             installed: Mutex::default(),
             current: Mutex::default(),
+            ready: Mutex::default(),
         }
     }
 
@@ -227,6 +240,17 @@ impl Broker {
         let failed = |error| reach::told(target, error);
         let mut transaction = connection.begin().await.map_err(failed)?;
         role::lock(&mut transaction).await.map_err(failed)?;
+        let epoch = sqlx::query_scalar::<_, String>(EPOCH_QUERY)
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let key = (target.clone(), opening.role.name.clone());
+        if let Some(compiled) = self.ready(&key, opening.version, &epoch)
+            && role::exists(&mut transaction, compiled.privilege_role()).await.map_err(failed)?
+        {
+            execute(&mut transaction, new.sql(&compiled)).await.map_err(failed)?;
+            return transaction.commit().await.map_err(failed);
+        }
         let document = sqlx::query_scalar::<_, String>(CATALOG_QUERY)
             .fetch_one(&mut *transaction)
             .await
@@ -235,19 +259,34 @@ impl Broker {
         let privilege_role = compiled.privilege_role().to_owned();
         store.note_privilege_role(target, &privilege_role).await?;
         let installed = (target.clone(), privilege_role.clone(), fingerprint);
-        if !self.is_installed(&installed)
-            || !role::exists(&mut transaction, &privilege_role).await.map_err(failed)?
-        {
-            for sql in compiled.install_sql(&privilege_role) {
-                execute(&mut transaction, sql).await.map_err(failed)?;
-            }
-        }
-        for sql in new.statements(&compiled) {
+        let in_place = self.is_installed(&installed)
+            && role::exists(&mut transaction, &privilege_role).await.map_err(failed)?;
+        if !in_place {
+            let sql = compiled.install_sql(&privilege_role).join(";\n");
             execute(&mut transaction, sql).await.map_err(failed)?;
         }
+        execute(&mut transaction, new.sql(&compiled)).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         self.remember(installed, opening);
+        // An installation changes the epoch itself, so the next opening looks once more.
+        if in_place {
+            let version = opening.version.to_owned();
+            let ready = Ready { version, epoch, compiled: Arc::new(compiled) };
+            self.ready.lock().unwrap_or_else(PoisonError::into_inner).insert(key, ready);
+        }
         Ok(())
+    }
+
+    /// What a role compiles to, where nothing in the database has changed since its
+    /// privileges were found in place.
+    ///
+    /// Privileges are columns of the catalogs that the epoch is made of: whoever grants
+    /// the privilege role more, or takes something away, changes it too. That is remembered
+    /// by this process alone: what a database says of itself is no proof.
+    fn ready(&self, key: &(String, String), version: &str, epoch: &str) -> Option<Arc<Compiled>> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = ready.get(key)?;
+        (ready.version == version && ready.epoch == epoch).then(|| ready.compiled.clone())
     }
 
     fn is_installed(&self, what: &(String, String, String)) -> bool {

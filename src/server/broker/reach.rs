@@ -22,6 +22,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENT_TIMEOUT: &str = "30000";
 /// Milliseconds that one statement of the broker may wait for a lock.
 const LOCK_TIMEOUT: &str = "10000";
+const OPTIONS: [(&str, &str); 3] = [
+    ("statement_timeout", STATEMENT_TIMEOUT),
+    ("lock_timeout", LOCK_TIMEOUT),
+    // It takes longer than what it would make faster.
+    ("jit", "off"),
+];
 const LARGEST_SECRET: u64 = 64 * 1024;
 
 /// A target's address as a session's proxy needs it.
@@ -162,7 +168,7 @@ pub(in crate::server) async fn connect_by_url(
         .parse::<PgConnectOptions>()
         .map_err(|_| bad_url())?
         .application_name("pgate broker")
-        .options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)])
+        .options(OPTIONS)
         .disable_statement_logging();
     // Roles are given their privileges where sessions will be.
     if let Some(database) = database {
@@ -201,7 +207,7 @@ pub(in crate::server) async fn connect_as_shared(
         .password(password.expose_secret())
         .ssl_mode(mode)
         .application_name("pgate broker")
-        .options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)])
+        .options(OPTIONS)
         .disable_statement_logging();
     if let Some(pem) = address.ca_pem {
         options = options.ssl_root_cert_from_pem(pem.into_bytes());

@@ -38,8 +38,8 @@ pub(super) struct NewRole<'a> {
 }
 
 impl NewRole<'_> {
-    /// The statements that create it, as a member of the privilege role.
-    pub(super) fn statements(&self, compiled: &Compiled) -> Vec<String> {
+    /// The statements that create it, as a member of the privilege role, to be sent at once.
+    pub(super) fn sql(&self, compiled: &Compiled) -> String {
         let name = quote_identifier(self.name);
         let limit = self.role.limits.connections.map_or(String::new(), |connections| {
             format!(" CONNECTION LIMIT {}", connections.saturating_add(OWN_CONNECTIONS).min(10_000))
@@ -66,7 +66,7 @@ impl NewRole<'_> {
             set(&format!("role = {}", quote_literal(owner)));
         }
         sql.push(format!("COMMENT ON ROLE {name} IS {}", quote_literal(self.mark)));
-        sql
+        sql.join(";\n")
     }
 }
 

@@ -62,7 +62,7 @@ impl CatalogBuilder {
                 number: AttributeNumber(number),
                 name: (*name).into(),
                 type_oid: Oid(0),
-                type_text: if ty.contains('.') { (*ty).into() } else { type_text(ty) },
+                type_text: if ty.contains('.') { (*ty).into() } else { type_text(ty).into() },
                 base_type: (*ty).into(),
                 not_null: false,
                 generated_from: Vec::new(),
@@ -76,6 +76,7 @@ impl CatalogBuilder {
             kind,
             temporary: schema.starts_with("pg_temp"),
             columns,
+            described: true,
             parents: Vec::new(),
             view_reads: Vec::new(),
             lineage: None,
@@ -148,6 +149,14 @@ impl CatalogBuilder {
         let lineage = ColumnLineage { as_is: None, flows };
         builder.lineage(view).columns.insert(shown, lineage);
         builder
+    }
+
+    /// Takes a relation's columns away, as where they aren't loaded yet.
+    pub fn undescribed(mut self, relation: &str) -> Self {
+        let relation = self.find(relation);
+        relation.columns.clear();
+        relation.described = false;
+        self
     }
 
     /// Makes a view one that reads with its caller's rights.

@@ -1,36 +1,38 @@
 -- A text that changes whenever an object that pgate's decisions rest on is
 -- created, altered or dropped by a committed transaction: for each catalog its
--- number of rows and the sum of hashes of row identity and version (xmin).
--- Temporary objects and what ANALYZE writes in place don't change it.
+-- number of rows and the sum of the transactions that wrote them (xmin). Transactions
+-- are numbered upwards, so what replaces a row makes the sum greater where it leaves
+-- the number. Temporary objects and what ANALYZE writes in place don't change it.
 SELECT pg_catalog.concat_ws('.',
-  (SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(
-            pg_catalog.hashtextextended(pg_catalog.concat(c.oid, ':', c.xmin), 0)))
+  (SELECT pg_catalog.concat(pg_catalog.count(*), '/',
+            pg_catalog.sum(c.xmin::pg_catalog.text::pg_catalog.int8))
      FROM pg_catalog.pg_class c
-    WHERE c.relkind <> 't' AND c.relpersistence <> 't'),
-  (SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(
-            pg_catalog.hashtextextended(
-              pg_catalog.concat(a.attrelid, ':', a.attnum, ':', a.xmin), 0)))
+    WHERE c.relkind OPERATOR(pg_catalog.<>) 't'::pg_catalog."char"
+      AND c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog."char"),
+  (SELECT pg_catalog.concat(pg_catalog.count(*), '/',
+            pg_catalog.sum(a.xmin::pg_catalog.text::pg_catalog.int8))
      FROM pg_catalog.pg_attribute a
-     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-    WHERE a.attnum > 0 AND c.relkind <> 't' AND c.relpersistence <> 't'),
-  (SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(
-            pg_catalog.hashtextextended(pg_catalog.concat(n.oid, ':', n.xmin), 0)))
+     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid
+    WHERE a.attnum OPERATOR(pg_catalog.>) 0
+      AND c.relkind OPERATOR(pg_catalog.<>) ALL ('{t,i,I}'::pg_catalog."char"[])
+      AND c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog."char"),
+  (SELECT pg_catalog.concat(pg_catalog.count(*), '/',
+            pg_catalog.sum(n.xmin::pg_catalog.text::pg_catalog.int8))
      FROM pg_catalog.pg_namespace n
     WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_(toast_)?temp_'),
-  (SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(
-            pg_catalog.hashtextextended(pg_catalog.concat(p.oid, ':', p.xmin), 0)))
+  (SELECT pg_catalog.concat(pg_catalog.count(*), '/',
+            pg_catalog.sum(p.xmin::pg_catalog.text::pg_catalog.int8))
      FROM pg_catalog.pg_proc p),
-  (SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(
-            pg_catalog.hashtextextended(pg_catalog.concat(o.oid, ':', o.xmin), 0)))
+  (SELECT pg_catalog.concat(pg_catalog.count(*), '/',
+            pg_catalog.sum(o.xmin::pg_catalog.text::pg_catalog.int8))
      FROM pg_catalog.pg_operator o),
-  (SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(
-            pg_catalog.hashtextextended(pg_catalog.concat(r.oid, ':', r.xmin), 0)))
+  (SELECT pg_catalog.concat(pg_catalog.count(*), '/',
+            pg_catalog.sum(r.xmin::pg_catalog.text::pg_catalog.int8))
      FROM pg_catalog.pg_rewrite r),
-  (SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(
-            pg_catalog.hashtextextended(
-              pg_catalog.concat(i.inhrelid, ':', i.inhparent, ':', i.xmin), 0)))
+  (SELECT pg_catalog.concat(pg_catalog.count(*), '/',
+            pg_catalog.sum(i.xmin::pg_catalog.text::pg_catalog.int8))
      FROM pg_catalog.pg_inherits i),
-  (SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(
-            pg_catalog.hashtextextended(pg_catalog.concat(t.oid, ':', t.xmin), 0)))
+  (SELECT pg_catalog.concat(pg_catalog.count(*), '/',
+            pg_catalog.sum(t.xmin::pg_catalog.text::pg_catalog.int8))
      FROM pg_catalog.pg_type t
-    WHERE t.typtype IN ('d', 'e')))
+    WHERE t.typtype OPERATOR(pg_catalog.=) ANY ('{d,e}'::pg_catalog."char"[])))

@@ -10,6 +10,7 @@ mod derivation;
 mod document;
 mod lineage;
 mod node_tree;
+mod query;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,6 +23,7 @@ use sha2::{Digest, Sha256};
 pub use builder::CatalogBuilder;
 pub use derivation::{Derived, Origin};
 pub use lineage::{ColumnLineage, Flow, Lineage};
+pub use query::{CATALOG_QUERY, EPOCH_QUERY, Foreseen, columns_query};
 
 use super::Name;
 
@@ -59,17 +61,6 @@ impl AttributeNumber {
     }
 }
 
-/// The query whose one row and one column (text, JSON) [`Catalog::from_json`] reads.
-/// It needs no rights beyond a login, works on PostgreSQL 14 to 18, and takes no
-/// lock that a migration could hold. Every name in it is qualified, so that no
-/// search path can make it read something else.
-pub const CATALOG_QUERY: &str = include_str!("query.sql");
-
-/// The query whose one row and column (text) is another as soon as somebody has
-/// committed a change to what [`CATALOG_QUERY`] reads. A few milliseconds for a
-/// small database; a fraction of what loading the catalog costs for any.
-pub const EPOCH_QUERY: &str = include_str!("epoch.sql");
-
 /// What kind of relation it is (`pg_class.relkind`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -101,10 +92,10 @@ pub struct Column {
     pub type_oid: Oid,
     /// Its type with modifiers, ready to be spliced after `::` whatever the
     /// search path is (`character varying(255)`, `pg_catalog.text`, `shop.mood`).
-    pub type_text: String,
+    pub type_text: Arc<str>,
     /// Its type's base, where it is a domain, else the type itself, as in `pg_type.typname`
     /// with the schema `pg_catalog` left out (`varchar`, `_text`, `jsonb`, `shop.mood`).
-    pub base_type: String,
+    pub base_type: Arc<str>,
     /// Whether it is NOT NULL.
     pub not_null: bool,
     /// Columns of the same relation that a generated column is computed from.
@@ -124,8 +115,10 @@ pub struct Relation {
     pub kind: RelationKind,
     /// Whether it is temporary.
     pub temporary: bool,
-    /// Its live columns, by number.
+    /// Its live columns, by number; none where they aren't loaded.
     pub columns: Vec<Column>,
+    /// Whether its columns are loaded. Nothing may be decided of a relation whose aren't.
+    pub described: bool,
     /// Its direct parents (inheritance and partitions).
     pub parents: Vec<Oid>,
     /// The columns of other relations that a view's definition reads (from
@@ -205,7 +198,7 @@ pub struct Catalog {
     search_path: Vec<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Objects {
     version: u32,
     database: String,
@@ -226,6 +219,12 @@ impl Catalog {
     /// Reads the document that [`CATALOG_QUERY`] returns.
     pub fn from_json(text: &str) -> Result<Self, CatalogError> {
         document::read(text)
+    }
+
+    /// The same catalog with the columns of further relations, from the document that
+    /// [`columns_query`] returns.
+    pub fn describe(&self, text: &str) -> Result<Self, CatalogError> {
+        document::describe(self, text)
     }
 
     /// A catalog made by hand, for tests of whatever reads catalogs.
@@ -332,7 +331,13 @@ impl Catalog {
             Some(schema) => of(self.real_schema(schema)?),
             None => self.search_path.iter().find_map(|schema| of(schema)),
         };
-        found.or_else(|| self.resolve(name).map(|_| true))
+        // The rows of relations are types too, and so are arrays of them.
+        let row = || self.resolve(name).map(|_| true);
+        let rows = || {
+            let element = name.name.strip_prefix('_')?.to_owned();
+            self.resolve(&Name { schema: name.schema.clone(), name: element }).map(|_| true)
+        };
+        found.or_else(row).or_else(rows)
     }
 
     /// The schemas that unqualified names are looked for in, in order.

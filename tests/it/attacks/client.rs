@@ -220,7 +220,7 @@ impl Client {
         else {
             panic!("no challenge: {}", self.received.shown());
         };
-        let (_, answer) = first.answer(&challenge, password).expect("a challenge");
+        let (_, answer, _) = first.answer(&challenge, password, None).expect("a challenge");
         out.clear();
         wire::password_response(answer.as_bytes(), &mut out);
         self.send(&out).await;

@@ -9,6 +9,7 @@
 //! > a message of the protocol, or what the administrator does
 //! ```
 //!
+//! `@rows N` lets at most so many rows out, `@limited` is for a role with limits and holds.
 //! `{{a|b}}` makes an oracle of the case: it runs with `a` and with `b`, of which one
 //! is true of the secrets, and both must be answered alike. `\n` is a line break.
 
@@ -37,6 +38,8 @@ pub(super) enum Expected {
     Refused,
     /// It works, on masks.
     Masked,
+    /// Not more rows come out, however many there are.
+    AtMost(usize),
 }
 
 /// What is done, one after the other.
@@ -170,9 +173,14 @@ fn head_of(family: &str, head: &str) -> Case {
         match flag.trim().split_once(' ') {
             None if flag == "refused" => case.expected = Expected::Refused,
             None if flag == "masked" => case.expected = Expected::Masked,
-            None if flag == "readonly" || flag == "writer" => case.role = Some(flag.to_owned()),
+            None if ["readonly", "writer", "limited"].contains(&flag) => {
+                case.role = Some(flag.to_owned())
+            }
             None if ["catalog", "shape", "privileges", "error"].contains(&flag.trim()) => {
                 case.marks.push(flag.trim().to_owned());
+            }
+            Some(("rows", most)) => {
+                case.expected = Expected::AtMost(most.parse().expect("a number of rows"));
             }
             Some(("known", why)) => case.known = Some(why.to_owned()),
             _ => panic!("an unknown flag of {head}: {flag}"),

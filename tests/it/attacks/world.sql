@@ -41,6 +41,9 @@
 -- secret word zxjqvwkptl
 -- secret word kzvqxjwpcb
 -- secret word qwzvxkjpfh
+-- secret word sxzvqkjwpt
+-- secret digits 542523343010
+-- secret digits 370400440532
 -- secret value aqvxkzwjpyf@example.com
 -- secret value zqjvbxkw-94-0001
 -- secret value bvjwqzkxhgm@example.org
@@ -95,6 +98,12 @@ CREATE TABLE orders (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES cus
 INSERT INTO orders SELECT n, 1 + n % 3, n * 1.5, 'order ' || n FROM generate_series(1, 20) n;
 CREATE TABLE tickets (id int PRIMARY KEY, note text, data jsonb);
 INSERT INTO tickets VALUES (1, 'open', '{}');
+-- What nobody has classified.
+CREATE TABLE letters (id int PRIMARY KEY, body text, data jsonb, parts text[]);
+INSERT INTO letters VALUES
+ (1, 'write to asxzvqkjwpt@example.net soon', '{"to": "asxzvqkjwpt@example.net", "deep": [{"card": "5425233430109903"}]}', '{asxzvqkjwpt@example.net}'),
+ (2, 'card 5425 2334 3010 9903, or 5425-2334-3010-9903', '{"n": 5425233430109903}', '{5425233430109903,x}'),
+ (3, 'IBAN DE89370400440532013000 and DE89 3704 0044 0532 0130 00', '{"iban": "DE89370400440532013000"}', '{DE89370400440532013000}');
 
 CREATE TABLE api_keys (id int PRIMARY KEY, secret text);
 INSERT INTO api_keys VALUES (1, 'wzkqxjvg'), (2, 'xzqwvkjphn');

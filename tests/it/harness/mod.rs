@@ -2,6 +2,8 @@
 //! binary, a database of its own for each test, and `pgate` as somebody runs it
 //! in a hermetic environment.
 
+mod session;
+
 use std::{
     path::Path,
     process::{Command, Output},
@@ -17,6 +19,8 @@ use pgate::demo::{
 };
 use secrecy::ExposeSecret as _;
 use tokio::{runtime::Runtime, sync::OnceCell};
+
+pub(crate) use self::session::Carried;
 
 /// What is shared outlives the tests' own runtimes, so it lives on this one.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime starts"));

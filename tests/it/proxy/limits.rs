@@ -4,6 +4,10 @@ use super::*;
 
 /// A role that may do everything on `public`, with these further lines.
 fn role_with(rules: &str) -> Arc<Role> {
+    let functions = match rules.contains("functions = ") {
+        true => "",
+        false => r#"functions = ["pg_catalog.pg_sleep"]"#,
+    };
     let text = format!(
         r#"
         [target.test]
@@ -12,7 +16,7 @@ fn role_with(rules: &str) -> Arc<Role> {
 
         [role.clerk]
         targets = ["test"]
-        functions = ["pg_catalog.pg_sleep"]
+        {functions}
         {rules}
         "#
     );
@@ -173,6 +177,27 @@ async fn in_the_extended_protocol_too_many_rows_undo_what_is_before_the_sync() {
     raw.send(&bytes(|out| wire::query("COMMIT", out))).await;
     raw.until(b'Z').await;
     assert_eq!(session.changed().await, 1);
+}
+
+#[tokio::test]
+async fn an_error_ahead_in_the_pipeline_lets_no_write_of_too_many_rows_pass() {
+    let session = ten_rows().await;
+    let mut raw = session.raw().await;
+    let fails = [extended("SELECT nothing FROM nowhere"), SYNC.to_vec()].concat();
+    let many = bytes(|out| wire::query(UNFORESEEN, out));
+    // All in one packet: the error comes while the count of the write is awaited.
+    raw.send(&[fails.clone(), many.clone()].concat()).await;
+    assert_eq!(tags(&raw.until(b'Z').await), "EZ");
+    assert_eq!(tags(&raw.until(b'Z').await), "EZ");
+    raw.send(&[fails, extended(UNFORESEEN), SYNC.to_vec()].concat()).await;
+    assert_eq!(tags(&raw.until(b'Z').await), "EZ");
+    assert_eq!(tags(&raw.until(b'Z').await), "12EZ");
+    assert_eq!(session.changed().await, 0);
+    // Without a Sync between them the write is skipped, and so is what follows it.
+    let skipped = [extended("SELECT nothing FROM nowhere"), many, extended("SELECT 1")];
+    raw.send(&[skipped.concat(), SYNC.to_vec()].concat()).await;
+    assert_eq!(tags(&raw.until(b'Z').await), "EZ");
+    assert_eq!(session.changed().await, 0);
 }
 
 #[tokio::test]
@@ -425,4 +450,84 @@ async fn hours_are_kept_by_the_clock() {
     let (_, err, _) = shut.script("SELECT count(*) FROM orders;\n").await;
     assert!(err.contains("does not allow select on public.orders at this time"), "{err}");
     assert!(err.contains(&format!("It is allowed ({other} UTC).")), "{err}");
+}
+
+/// The types of the log's lines about the statement with this text.
+fn lines_of(session: &Session, sql: &str) -> Vec<String> {
+    let log = session.log();
+    let number = |line: &&serde_json::Value| line["sql"] == sql;
+    let number = log.iter().find(number).map(|line| line["statement"].clone());
+    let of_it =
+        log.iter().filter(|line| number.is_some() && Some(&line["statement"]) == number.as_ref());
+    of_it.map(|line| line["type"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_planner_is_asked_after_its_line_in_the_log_and_never_of_what_is_denied_anyway() {
+    let session = session(&format!(
+        "{EVERYTHING}\n{}\nlimits = {{ statements_per_minute = 5 }}",
+        r#"deny = [{ actions = ["select", "update"], on = ["public.orders"], when = "rows > 10" },
+                   { actions = ["select"], on = ["public.again"] }]"#
+    ))
+    .await;
+    harness::cluster().await.execute(&session.database, "ANALYZE orders").await.expect("ANALYZE");
+    let expected = "SELECT * FROM orders WHERE id < 5";
+    let too_many = "UPDATE orders SET item = 'changed'";
+    let denied = "SELECT * FROM orders, again";
+    let (_, err, _) = session.script(&format!("{expected};\n{too_many};\n{denied};\n")).await;
+    assert!(err.contains("PostgreSQL expects"), "{err}");
+    let (expected, too_many, denied) =
+        (format!("{expected};"), format!("{too_many};"), format!("{denied};"));
+    assert_eq!(lines_of(&session, &expected), ["planned", "statement", "completion"]);
+    assert_eq!(lines_of(&session, &too_many), ["planned", "statement"]);
+    assert_eq!(lines_of(&session, &denied), ["statement"]);
+    // Nor of what comes too fast; the values of an Execute are in the line.
+    let sql = "SELECT * FROM orders WHERE id = $1";
+    let mut raw = session.raw().await;
+    raw.send(&bytes(|out| {
+        wire::parse("", sql, &[0, 0], out);
+        wire::bind_values(&[wire::BoundValue { value: Some(b"7"), binary: false }], out);
+        wire::execute("", 0, out);
+        wire::sync(out);
+    }))
+    .await;
+    assert_eq!(tags(&raw.until(b'Z').await), "12DCZ");
+    let log = session.log();
+    let planned = log.iter().find(|line| line["type"] == "planned" && line["sql"] == sql).unwrap();
+    assert_eq!(planned["parameters"], serde_json::json!([{ "text": "7" }]));
+    session.script("SELECT 1;\n").await;
+    let late = "SELECT * FROM orders WHERE id < 6;";
+    let (_, err, _) = session.script(&format!("{late}\n")).await;
+    assert!(err.contains("statements a minute"), "{err}");
+    assert_eq!(lines_of(&session, late), ["statement"]);
+}
+
+#[tokio::test]
+async fn no_code_of_the_database_runs_for_an_estimate_of_what_a_reviewer_has_not_approved() {
+    let session = session(&format!(
+        "{EVERYTHING}\nfunctions = [\"public.told\"]\n{}",
+        r#"hold = [{ actions = ["select"], on = ["public.orders"], when = "rows > 10",
+                     reviewers = "group:dba" }]"#
+    ))
+    .await;
+    // The planner runs what is declared stable, to estimate by its result. The lock stays
+    // when its transaction is rolled back, and shows that it ran.
+    harness::cluster()
+        .await
+        .execute(
+            &session.database,
+            "CREATE FUNCTION told() RETURNS int LANGUAGE plpgsql STABLE AS
+                 $$ BEGIN PERFORM pg_advisory_lock(4711); RETURN 7; END $$;
+             ANALYZE orders",
+        )
+        .await
+        .expect("a function");
+    let sql = "SELECT * FROM orders WHERE id < public.told();";
+    let (out, err, _) = session.script(&format!("{sql}\n")).await;
+    assert!(out.is_empty() && err.contains("no reviewer can give it"), "{out}{err}");
+    assert_eq!(lines_of(&session, sql), ["statement"]);
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711";
+    assert_eq!(session.truth(locks).await, 0);
+    // It would have run.
+    assert_eq!(session.truth("SELECT count(*) FROM orders WHERE id < public.told()").await, 6);
 }

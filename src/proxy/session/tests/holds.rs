@@ -24,6 +24,7 @@ impl Rig {
             message: "no".into(),
             detail: "not before the backup".into(),
             hint: String::new(),
+            position: None,
         }));
     }
 }
