@@ -7,13 +7,14 @@ use std::{
 
 use pgate::{policy, server::config::Config};
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/architecture.md",
     "docs/operations.md",
+    "docs/performance.md",
     "docs/policy.md",
     "docs/threat-model.md",
 ];

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::{
-    cluster::{Cluster, ClusterError},
+    cluster::{self, Cluster, ClusterError},
     issuer::{Issuer, IssuerError, Options as IssuerOptions},
     shop,
 };
@@ -59,6 +59,8 @@ pub struct Options {
     pub policy: Vec<(String, String)>,
     /// Further lines of the control plane's `pgate.toml`, at its end.
     pub server: String,
+    /// The database cluster.
+    pub cluster: cluster::Options,
 }
 
 /// A running stage. Dropping it ends and removes all of it.
@@ -75,7 +77,7 @@ pub struct Stage {
 impl Stage {
     /// Starts everything; takes a few seconds. `executable` is the `pgate` to run.
     pub async fn start(executable: &Path, options: Options) -> Result<Self, StageError> {
-        let cluster = Cluster::start(Default::default()).await?;
+        let cluster = Cluster::start(options.cluster.clone()).await?;
         let issuer = Issuer::start(options.issuer.clone()).await?;
         shop::create(&cluster, DATABASE).await?;
 
