@@ -45,8 +45,8 @@ pub enum Credential {
     Static {
         /// Its name.
         user: String,
-        /// Its password.
-        password: SecretRef,
+        /// Its password; none where it logs in by the URL's client certificate alone.
+        password: Option<SecretRef>,
     },
 }
 

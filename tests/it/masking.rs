@@ -5,7 +5,7 @@ use std::{process::Stdio, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use pgate::{
-    api::{CredentialKind, DatabaseAccess},
+    api::{ChannelBindingUse, CredentialKind, DatabaseAccess, SslNegotiation},
     grant::{SessionId, SignedGrant, SigningKey},
     journal::{EndReason, Start},
     policy::{self, Enforcement},
@@ -81,6 +81,9 @@ impl Masked {
             password: "taken".into(),
             sslmode: "disable".into(),
             ca_pem: None,
+            sslnegotiation: SslNegotiation::default(),
+            channel_binding: ChannelBindingUse::default(),
+            client_certificate: None,
             credential: match enforcement {
                 Enforcement::Ephemeral => CredentialKind::Ephemeral,
                 Enforcement::Static => CredentialKind::Static,

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use pgate::{
-    api::{CredentialKind, DatabaseAccess},
+    api::{ChannelBindingUse, CredentialKind, DatabaseAccess, SslNegotiation},
     demo::cluster::{Cluster, Options, ServerTls},
     grant::{SessionId, SignedGrant, SigningKey},
     journal::{EndReason, Start},
@@ -29,6 +29,9 @@ use tokio::{
 use crate::harness;
 
 mod limits;
+mod losses;
+mod reaching;
+mod strangers;
 
 /// How to reach a database of a cluster as its superuser.
 fn access(cluster: &Cluster, database: &str) -> DatabaseAccess {
@@ -41,6 +44,9 @@ fn access(cluster: &Cluster, database: &str) -> DatabaseAccess {
         password: url.password().expect("a password").into(),
         sslmode: "disable".into(),
         ca_pem: None,
+        sslnegotiation: SslNegotiation::default(),
+        channel_binding: ChannelBindingUse::default(),
+        client_certificate: None,
         credential: CredentialKind::Static,
     }
 }
@@ -205,7 +211,10 @@ impl Session {
             Raw { stream: UnixStream::connect(path).await.expect("the socket"), input: Vec::new() };
         let parameters = [("user", &endpoints.user), ("database", &endpoints.database)]
             .map(|(name, value)| (name.to_owned(), value.clone()));
-        raw.send(&wire::startup_message(&parameters.into()).expect("a start-up")).await;
+        raw.send(
+            &wire::startup_message(wire::PROTOCOL_3_0, &parameters.into()).expect("a start-up"),
+        )
+        .await;
         raw.until(b'Z').await;
         raw
     }

@@ -35,6 +35,8 @@ pub(super) struct ServerSide {
     withholding: bool,
     /// The FATAL error that the server has ended the connection with.
     last_words: Option<String>,
+    /// When its last bytes came, since the connection's start.
+    heard: Duration,
 }
 
 impl ServerSide {
@@ -61,6 +63,7 @@ fn is_row(tag: u8) -> bool {
 impl Session {
     /// Takes bytes from the server. `now` is the time since the connection's start.
     pub fn server_bytes(&mut self, bytes: &[u8], now: Duration) {
+        self.server.heard = now;
         let mut bytes = bytes;
         while !bytes.is_empty() && self.phase != Phase::Closed {
             if let Err(error) = self.server_step(&mut bytes, now) {
@@ -385,8 +388,9 @@ impl Session {
         if fields.is_fatal() {
             hygiene::clean_error(&mut fields, sight);
             self.server.last_words = Some(format!("SQLSTATE {}", fields.sqlstate()));
+            let sqlstate = fields.sqlstate().to_owned();
             fields.error_response(&mut self.to_client);
-            return;
+            return self.unanswered(&sqlstate, now);
         }
         let sqlstate = fields.sqlstate().to_owned();
         let mut skips = true;
@@ -449,6 +453,19 @@ impl Session {
             self.skip(now);
             self.end_count();
         }
+    }
+
+    /// The server answers nothing any more: what it was asked to run has this outcome.
+    pub(super) fn unanswered(&mut self, sqlstate: &str, now: Duration) {
+        for mut run in self.pending.abandon() {
+            run.sqlstate.get_or_insert_with(|| sqlstate.to_owned());
+            self.complete(run, now);
+        }
+    }
+
+    /// When the server was last heard.
+    pub(super) fn server_heard(&self) -> Duration {
+        self.server.heard
     }
 
     /// The server skips to the next Sync.
