@@ -263,6 +263,7 @@ impl Receiver {
             | Record::Completion(_)
             | Record::Hold(_)
             | Record::Setting { .. }
+            | Record::Notification { .. }
             | Record::Alert { .. } => {}
         }
         self.next += 1;

@@ -186,6 +186,7 @@ impl<'a> Verifier<'a> {
             Record::Connect(_)
             | Record::Disconnect(_)
             | Record::Setting { .. }
+            | Record::Notification { .. }
             | Record::Alert { .. } => {}
         }
     }

@@ -96,6 +96,9 @@ pub struct Role {
     pub functions: Vec<Pattern>,
     /// Settings that may be changed, beyond the harmless ones.
     pub settings: Vec<String>,
+    /// Channels that LISTEN and NOTIFY may name, exactly as the catalog would have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<String>,
     /// Whom objects belong to that the role creates.
     pub owner: Option<String>,
     /// What the session log holds.

@@ -91,6 +91,38 @@ pub fn parameter_status(name: &str, value: &str, out: &mut BytesMut) {
         .unwrap_or_else(|_| out.clear());
 }
 
+/// What somebody has sent by NOTIFY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notification<'a> {
+    /// The process id of the session that sent it.
+    pub process: i32,
+    /// The channel.
+    pub channel: &'a str,
+    /// What it carries.
+    pub payload: &'a [u8],
+}
+
+/// Reads a whole NotificationResponse.
+pub fn parse_notification(message: &[u8]) -> Result<Notification<'_>, WireError> {
+    let mut fields = Fields::of_message(message, "NotificationResponse")?;
+    let process = fields.i32()?;
+    let (channel, payload) = (fields.text()?, fields.cstring()?);
+    fields.end()?;
+    Ok(Notification { process, channel, payload })
+}
+
+/// Appends a NotificationResponse. Neither channel nor payload holds a NUL where they
+/// come from [`parse_notification`].
+pub fn notification(what: Notification<'_>, out: &mut BytesMut) {
+    message(b'A', out, |body| {
+        body.put_i32(what.process);
+        for text in [what.channel.as_bytes(), what.payload] {
+            body.extend_from_slice(text);
+            body.put_u8(0);
+        }
+    });
+}
+
 /// What a connection is cancelled by.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct BackendKey {
@@ -305,6 +337,18 @@ mod tests {
                 "NegotiateProtocolVersion",
                 written(|out| negotiate_protocol_version(3 << 16, vec!["_pq_.x".into()], out)),
                 |m| parse_negotiated_version(m) == Ok((3 << 16, false)),
+            ),
+            (
+                "NotificationResponse",
+                written(|out| {
+                    let (channel, payload) = ("orders", &b"\xff"[..]);
+                    notification(Notification { process: 7, channel, payload }, out);
+                }),
+                |m| {
+                    parse_notification(m).is_ok_and(|found| {
+                        (found.process, found.channel, found.payload) == (7, "orders", b"\xff")
+                    })
+                },
             ),
             ("AuthenticationOk", written(|out| authentication(&Authentication::Ok, out)), |m| {
                 parse_authentication(m) == Ok(Authentication::Ok)

@@ -28,6 +28,7 @@ use tokio::{
 
 use crate::harness;
 
+mod channels;
 mod limits;
 mod losses;
 mod reaching;

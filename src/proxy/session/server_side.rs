@@ -186,13 +186,32 @@ impl Session {
                 hygiene::clean_notice(&mut fields, self.sight());
                 fields.notice_response(&mut self.to_client);
             }
-            b'A' => self.to_client.extend_from_slice(message),
+            b'A' => self.notification(message)?,
             b'S' => self.setting(message)?,
             b'E' => self.error(ErrorFields::parse(message)?, now),
             b'Z' => self.ready(message, now)?,
             b'D' | b'd' => self.whole_row(message, Header { tag, length: message.len() })?,
             _ => self.answer(tag, message, now)?,
         }
+        Ok(())
+    }
+
+    /// Somebody has notified a channel that this connection listens on. What they send
+    /// with it could be anything that they see: a role with masks learns that it came.
+    fn notification(&mut self, message: &[u8]) -> Result<(), WireError> {
+        let mut found = wire::parse_notification(message)?;
+        let shown = !self.config.masks;
+        self.record(Record::Notification {
+            connection: self.config.connection,
+            channel: found.channel.to_owned(),
+            process: found.process,
+            bytes: u64::try_from(found.payload.len()).unwrap_or(u64::MAX),
+            shown,
+        });
+        if !shown {
+            found.payload = b"";
+        }
+        wire::notification(found, &mut self.to_client);
         Ok(())
     }
 
