@@ -196,7 +196,7 @@ pub struct DatabaseAccess {
     pub database: String,
     /// The database role: the session's own, or the static one.
     pub user: String,
-    /// Its password.
+    /// Its password; empty where it logs in by certificate.
     #[serde(serialize_with = "expose")]
     pub password: SecretString,
     /// libpq's `sslmode`: disable, require, verify-ca or verify-full (prefer and allow are refused).
@@ -204,9 +204,57 @@ pub struct DatabaseAccess {
     /// The certificate authorities to trust, PEM; none means the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
+    /// How TLS begins.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sslnegotiation: SslNegotiation,
+    /// Whether SCRAM is bound to the TLS connection.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub channel_binding: ChannelBindingUse,
+    /// What to show a server that asks for a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificate>,
     /// Whether the credential is the session's own (privileges enforce the masks)
     /// or a static one (the proxy alone does).
     pub credential: CredentialKind,
+}
+
+/// libpq's `sslnegotiation`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SslNegotiation {
+    /// The server is asked first (SSLRequest).
+    #[default]
+    Postgres,
+    /// At once, as PostgreSQL takes it from 17 on.
+    Direct,
+}
+
+/// libpq's `channel_binding`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelBindingUse {
+    /// Never.
+    Disable,
+    /// Where the server offers it.
+    #[default]
+    Prefer,
+    /// Always: a server that doesn't authenticate so is refused.
+    Require,
+}
+
+/// A certificate that a client shows, and its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClientCertificate {
+    /// The certificate and those between it and its authority, PEM.
+    pub chain_pem: String,
+    /// Its private key, PEM, not encrypted.
+    #[serde(serialize_with = "expose")]
+    pub key_pem: SecretString,
+}
+
+/// Whether a field may be left out.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Whose credential it is.

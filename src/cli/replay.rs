@@ -160,6 +160,15 @@ fn tell(record: &Record) -> Vec<String> {
             let text = format!("connection {connection}: {} = {}", escaped(name), escaped(value));
             vec![style(text).dim().to_string()]
         }
+        Record::Notification { connection, channel, process, bytes, shown } => {
+            let shown = if *shown { "" } else { ", withheld" };
+            let channel = escaped(channel);
+            let text = format!(
+                "connection {connection}: notified on {channel} by process {process} \
+                 ({bytes} bytes{shown})"
+            );
+            vec![style(text).dim().to_string()]
+        }
         Record::Alert { connection, message } => {
             let place = connection.map_or(String::new(), |n| format!("connection {n}: "));
             let text = format!("ALERT {place}{}", escaped(message));

@@ -264,6 +264,7 @@ impl Receiver {
             | Record::Planned(_)
             | Record::Hold(_)
             | Record::Setting { .. }
+            | Record::Notification { .. }
             | Record::Alert { .. } => {}
         }
         self.next += 1;

@@ -53,6 +53,19 @@ pub enum Record {
         /// Its new value.
         value: String,
     },
+    /// What somebody sent by NOTIFY on a channel that this connection listens on.
+    Notification {
+        /// The connection.
+        connection: u32,
+        /// The channel.
+        channel: String,
+        /// The process id of the database session that sent it.
+        process: i32,
+        /// The length of what it carries, in bytes.
+        bytes: u64,
+        /// Whether the client was shown that, too: not where the role masks anything.
+        shown: bool,
+    },
     /// Something that a person should look at: a tripwire, a detected value.
     Alert {
         /// The connection, where there is one.

@@ -187,6 +187,7 @@ impl<'a> Verifier<'a> {
             | Record::Disconnect(_)
             | Record::Planned(_)
             | Record::Setting { .. }
+            | Record::Notification { .. }
             | Record::Alert { .. } => {}
         }
     }

@@ -238,6 +238,10 @@ impl Grounds {
         for (at, setting) in role.settings.iter().enumerate() {
             add(&format!("settings[{at}]"), None, format!("{setting} may be set"), proxy());
         }
+        for (at, channel) in role.channels.iter().enumerate() {
+            let says = format!("LISTEN and NOTIFY may name {channel}");
+            add(&format!("channels[{at}]"), None, says, proxy());
+        }
         if !role.search_path.is_empty() {
             let says = format!("unqualified names mean {}", role.search_path.join(", "));
             let (layers, _) = self.both();

@@ -45,8 +45,8 @@ pub enum Credential {
     Static {
         /// Its name.
         user: String,
-        /// Its password.
-        password: SecretRef,
+        /// Its password; none where it logs in by the URL's client certificate alone.
+        password: Option<SecretRef>,
     },
 }
 
@@ -96,6 +96,9 @@ pub struct Role {
     pub functions: Vec<Pattern>,
     /// Settings that may be changed, beyond the harmless ones.
     pub settings: Vec<String>,
+    /// Channels that LISTEN and NOTIFY may name, exactly as the catalog would have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<String>,
     /// Whom objects belong to that the role creates.
     pub owner: Option<String>,
     /// What the session log holds.

@@ -17,7 +17,7 @@ use bytes::{Buf as _, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
     task::JoinHandle,
     time::{Sleep, sleep, timeout},
 };
@@ -52,19 +52,37 @@ const HIGH_WATER: usize = 128 * 1024;
 /// The capacity that an empty buffer may keep, in bytes.
 const KEPT: usize = 64 * 1024;
 
-/// Serves one client to its end.
-pub(super) async fn serve(shared: Arc<Shared>, caller: Caller) {
+/// Serves one client to its end. `waiting` is its place among those that haven't said who
+/// they are; it is given back as soon as they have.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    caller: Caller,
+    waiting: Option<OwnedSemaphorePermit>,
+) {
     let Caller { mut stream, transport, trusted } = caller;
-    let arrival =
-        timeout(STARTUP_PATIENCE, handshake::receive(&mut stream, &shared.door, trusted)).await;
+    let mut ending = shared.ending();
+    let arrival = tokio::select! {
+        biased;
+        ended = ending.wait() => Err(handshake::ended(&ended)),
+        arrival = handshake::receive(&mut stream, &shared.door, trusted) => Ok(arrival),
+        () = sleep(STARTUP_PATIENCE) => Err(handshake::too_slow(STARTUP_PATIENCE)),
+    };
+    drop(waiting);
     let welcome = match arrival {
         Ok(Ok(Arrival::Session(welcome))) => welcome,
         Ok(Ok(Arrival::Cancel { process, secret })) => {
             return shared.cancel_keys.request(process, &secret).await;
         }
         Ok(Ok(Arrival::Gone)) => return,
+        Ok(Ok(Arrival::DirectTls)) => {
+            return tracing::debug!(transport, "TLS without a question was refused");
+        }
         Ok(Err(error)) => return tracing::debug!(%error, transport, "start-up failed"),
-        Err(_) => return tracing::debug!(transport, "start-up took too long"),
+        Err(refusal) => {
+            tracing::debug!(reason = refusal.message, transport, "start-up was given up");
+            let _ = timeout(FAREWELL_PATIENCE, handshake::refuse(&mut stream, &refusal)).await;
+            return;
+        }
     };
     let request = ConnectionRequest { transport, parameters: welcome.sent.clone() };
     let permit = match shared.admission.connect(request).await {
@@ -92,11 +110,18 @@ async fn open(
     welcome: Welcome,
     permit: ConnectionPermit,
 ) -> Result<Shuttle, String> {
-    let mut upstream = match shared.upstream.connect(&permit, &welcome.upstream).await {
+    let mut ending = shared.ending();
+    let connected = tokio::select! {
+        biased;
+        ended = ending.wait() => Err(handshake::ended(&ended)),
+        connected = shared.upstream.connect(&permit, &welcome.upstream) => {
+            connected.map_err(|error| upstream_refusal(&error))
+        }
+    };
+    let mut upstream = match connected {
         Ok(upstream) => upstream,
-        Err(error) => {
-            let refusal = upstream_refusal(&error);
-            handshake::refuse(&mut client, &refusal).await;
+        Err(refusal) => {
+            let _ = timeout(FAREWELL_PATIENCE, handshake::refuse(&mut client, &refusal)).await;
             return Err(refusal.message);
         }
     };

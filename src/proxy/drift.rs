@@ -167,7 +167,8 @@ impl Drift {
             return None;
         }
         let decided = current.ruling.recall(sql, Timestamp::now())?;
-        (!decided.unresolved && decided.undescribed.is_empty()).then(|| (current.ruling.clone(), decided))
+        (!decided.unresolved && decided.undescribed.is_empty())
+            .then(|| (current.ruling.clone(), decided))
     }
 
     /// Decides a query string after a look at the catalog as it is now: what a reviewer

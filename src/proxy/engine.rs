@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::Rng as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -24,7 +24,7 @@ use super::{
     admission::Admission,
     cancel::CancelKeys,
     connection,
-    handshake::Door,
+    handshake::{self, Door},
     listener::{ListenError, Listener},
     upstream::UpstreamConfig,
 };
@@ -40,6 +40,10 @@ const WARNING: Duration = Duration::from_secs(5 * 60);
 const TICK: Duration = Duration::from_secs(15);
 /// The most clients at a time, those included that haven't said who they are.
 const MOST_CLIENTS: usize = 4096;
+/// The most strangers at a time: clients that may be anybody, and haven't said who they
+/// are. Those whose user id the kernel vouches for aren't among them, so that a flood of
+/// strangers doesn't keep the session's own command out.
+const MOST_STRANGERS: usize = 100;
 /// How long connections may take to close.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -300,17 +304,30 @@ async fn watch_clock(shared: Arc<Shared>, expires_at: Timestamp) {
 async fn serve(shared: Arc<Shared>, listener: Listener) -> Ended {
     let mut ending = shared.ending();
     let mut connections = JoinSet::new();
+    let strangers = Arc::new(Semaphore::new(MOST_STRANGERS));
     let ended = loop {
         tokio::select! {
             biased;
             ended = ending.wait() => break ended,
             Some(_) = connections.join_next() => {}
             caller = listener.accept() => match caller {
-                Ok(_) if connections.len() >= MOST_CLIENTS => {
+                Ok(caller) if connections.len() >= MOST_CLIENTS => {
                     tracing::warn!("a client was turned away: {MOST_CLIENTS} are connected");
+                    handshake::turn_away(&caller.stream, "too many clients are connected");
                 }
                 Ok(caller) => {
-                    connections.spawn(connection::serve(Arc::clone(&shared), caller));
+                    let waiting = match caller.trusted {
+                        true => Ok(None),
+                        false => Arc::clone(&strangers).try_acquire_owned().map(Some),
+                    };
+                    let Ok(waiting) = waiting else {
+                        tracing::warn!("a client was turned away: {MOST_STRANGERS} others \
+                                        haven't said who they are");
+                        let message = "too many clients haven't said who they are; try again";
+                        handshake::turn_away(&caller.stream, message);
+                        continue;
+                    };
+                    connections.spawn(connection::serve(Arc::clone(&shared), caller, waiting));
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: closing ones will free some.

@@ -4,12 +4,12 @@
 //! It refuses what could change how SQL is read or what is enforced: encodings,
 //! replication, and settings beyond a harmless list.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{admission::Refusal, stream::Stream};
+use super::{admission::Refusal, engine::Ended, stream::Stream};
 use crate::wire::{
     self, Authentication, BEFORE_AUTHENTICATION, ErrorFields, FirstPacket, PROTOCOL_3_0,
     PROTOCOL_3_2, Startup, WireError, field,
@@ -67,6 +67,8 @@ pub(super) enum Arrival {
     Cancel { process: i32, secret: Vec<u8> },
     /// It left without a word (a port scan, libpq's SSL attempt given up).
     Gone,
+    /// It began TLS without asking, which isn't offered here.
+    DirectTls,
 }
 
 /// A client that may have a session.
@@ -89,7 +91,15 @@ pub(super) async fn receive(
 ) -> Result<Arrival, HandshakeError> {
     // SSLRequest and GSSENCRequest once each, then the packet that counts.
     for _ in 0..3 {
-        let Some(packet) = read_first(stream).await? else { return Ok(Arrival::Gone) };
+        let packet = match read_first(stream).await? {
+            First::Packet(packet) => packet,
+            First::Nothing => return Ok(Arrival::Gone),
+            First::Tls => {
+                stream.write_all(wire::direct_tls_refused()).await?;
+                stream.shutdown().await?;
+                return Ok(Arrival::DirectTls);
+            }
+        };
         match wire::first_packet(&packet) {
             Ok(FirstPacket::Ssl | FirstPacket::Gss) => {
                 stream.write_all(wire::encryption_refused()).await?;
@@ -114,17 +124,27 @@ pub(super) async fn receive(
     Err(WireError::Unexpected("StartupMessage").into())
 }
 
-async fn read_first(stream: &mut Stream) -> Result<Option<Vec<u8>>, HandshakeError> {
+/// What a connection begins with.
+enum First {
+    Nothing,
+    Packet(Vec<u8>),
+    Tls,
+}
+
+async fn read_first(stream: &mut Stream) -> Result<First, HandshakeError> {
     let mut head = [0; 4];
     match stream.read(&mut head[..1]).await? {
-        0 => return Ok(None),
+        0 => return Ok(First::Nothing),
         _ => stream.read_exact(&mut head[1..]).await?,
     };
+    if wire::is_direct_tls(head) {
+        return Ok(First::Tls);
+    }
     let length = wire::first_packet_length(head)?;
     let mut packet = vec![0; length];
     packet[..4].copy_from_slice(&head);
     stream.read_exact(&mut packet[4..]).await?;
-    Ok(Some(packet))
+    Ok(First::Packet(packet))
 }
 
 async fn session(
@@ -212,6 +232,25 @@ async fn read_password(stream: &mut Stream) -> Result<Vec<u8>, HandshakeError> {
     message.resize(header.length, 0);
     stream.read_exact(&mut message[wire::HEADER..]).await?;
     Ok(message)
+}
+
+/// What a client is told that took too long over its start-up.
+pub(super) fn too_slow(patience: Duration) -> Refusal {
+    let message = format!("the start-up wasn't over after {} seconds", patience.as_secs());
+    own("57014", message, "")
+}
+
+/// What a client is told when the session ends before its start-up is over.
+pub(super) fn ended(ended: &Ended) -> Refusal {
+    own("57P01", ended.message(), "")
+}
+
+/// Turns a client away that hasn't said anything, without waiting for it.
+pub(super) fn turn_away(stream: &Stream, message: &str) {
+    let mut out = BytesMut::new();
+    ErrorFields::new("FATAL", "53300", message).error_response(&mut out);
+    // A fresh connection has room for it; if not, the end of the connection says enough.
+    let _ = stream.try_write(&out);
 }
 
 fn own(sqlstate: &'static str, message: String, hint: &str) -> Refusal {

@@ -62,8 +62,7 @@ mod tests {
     #[tokio::test]
     async fn only_amid_a_large_stream_that_has_run_dry_is_there_a_rest() {
         let mut intake = Intake::default();
-        let rests =
-            async |intake: &mut Intake| poll_fn(|cx| Poll::Ready(intake.rests(cx))).await;
+        let rests = async |intake: &mut Intake| poll_fn(|cx| Poll::Ready(intake.rests(cx))).await;
         intake.took(LARGE - 1, LARGE, true);
         assert!(!rests(&mut intake).await, "not large yet");
         intake.took(8192, 8192, true);

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::net::{TcpListener, UnixListener};
 
-use super::stream::Stream;
+use super::stream::{self, Stream};
 
 /// The longest path of a Unix socket that every system takes, in bytes.
 const LONGEST_PATH: usize = 100;
@@ -215,7 +215,8 @@ impl Listener {
             }
             tcp = self.tcp.accept() => {
                 let (stream, _) = tcp?;
-                stream.set_nodelay(true)?;
+                // They fail for a client that has gone again, which reading will show.
+                let _ = stream.set_nodelay(true).and_then(|()| stream::keep_alive(&stream));
                 Ok(Caller { stream: Stream::Tcp(stream), transport: "tcp", trusted: false })
             }
         }

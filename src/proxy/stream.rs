@@ -4,8 +4,10 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -20,7 +22,32 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// How long a TCP connection may be silent before its peer is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How often it is asked, and how many times before it counts as gone.
+const ASKED_EVERY: Duration = Duration::from_secs(10);
+const ASKED: u32 = 6;
+
+/// Has the kernel find out when the peer is gone without a word (a machine that lost its
+/// power, a forgetful router): reads then fail after two minutes instead of never.
+pub(super) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, SILENCE)?;
+    sockopt::set_tcp_keepintvl(stream, ASKED_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, ASKED)?;
+    Ok(())
+}
+
 impl Stream {
+    /// Writes what the kernel takes at once, and doesn't wait for more.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.try_write(bytes),
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Tls(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     /// Whether its buffers grow with what waits in them, so that it may be left to gather.
     pub(super) fn gathers(&self) -> bool {
         matches!(self, Self::Tcp(_))

@@ -4,19 +4,25 @@
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        WantsClientCert, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
+use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::upstream::UpstreamError;
+use crate::api::{ClientCertificate, SslNegotiation};
+
+/// The protocol's name in TLS (ALPN), as registered with IANA.
+const ALPN: &[u8] = b"postgresql";
 
 /// How the server's certificate is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +35,23 @@ pub(super) enum Check {
     ChainAndName,
 }
 
+/// What TLS to a server should be like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) check: Check,
+    /// The certificate authorities to trust, PEM; none means the system's.
+    pub(super) ca_pem: Option<&'a str>,
+    pub(super) certificate: Option<&'a ClientCertificate>,
+    pub(super) negotiation: SslNegotiation,
+}
+
 /// A ready TLS configuration.
 #[derive(Clone)]
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    check: Check,
+    negotiation: SslNegotiation,
 }
 
 impl std::fmt::Debug for Tls {
@@ -43,13 +61,9 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Prepares TLS to `host`, trusting the certificate authorities in `ca_pem` or,
-    /// where there are none, the system's.
-    pub(super) fn new(
-        host: &str,
-        check: Check,
-        ca_pem: Option<&str>,
-    ) -> Result<Self, UpstreamError> {
+    /// Prepares TLS to `host`.
+    pub(super) fn new(host: &str, wanted: Wanted<'_>) -> Result<Self, UpstreamError> {
+        let Wanted { check, ca_pem, certificate, negotiation } = wanted;
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| UpstreamError::Tls(format!("\"{host}\" can't be a TLS server name")))?;
         let provider = Arc::new(ring::default_provider());
@@ -58,25 +72,79 @@ impl Tls {
             Check::Chain => Arc::new(AnyName(webpki(&provider, ca_pem)?)),
             Check::ChainAndName => webpki(&provider, ca_pem)?,
         };
-        let config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| UpstreamError::Tls(error.to_string()))?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        Ok(Self { config: Arc::new(config), name })
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match certificate {
+            Some(certificate) => shown(builder, certificate)?,
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Self { config: Arc::new(config), name, check, negotiation })
     }
 
-    /// Runs the TLS handshake.
+    /// How it begins.
+    pub(super) fn negotiation(&self) -> SslNegotiation {
+        self.negotiation
+    }
+
+    /// Whether the server has shown that it is the one that is meant, or at least one of
+    /// whom the authority knows.
+    pub(super) fn is_checked(&self) -> bool {
+        self.check != Check::Nothing
+    }
+
+    /// Runs the TLS handshake. Where nothing was asked before it, the server must have
+    /// said that it speaks PostgreSQL: else one of another kind could be led to answer.
     pub(super) async fn handshake(
         &self,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, UpstreamError> {
-        TlsConnector::from(Arc::clone(&self.config))
+        let stream = TlsConnector::from(Arc::clone(&self.config))
             .connect(self.name.clone(), stream)
             .await
-            .map_err(|error| UpstreamError::Tls(error.to_string()))
+            .map_err(|error| {
+                UpstreamError::Tls(match self.negotiation {
+                    SslNegotiation::Postgres => error.to_string(),
+                    SslNegotiation::Direct => {
+                        format!("{error} (sslnegotiation=direct takes PostgreSQL 17 or newer)")
+                    }
+                })
+            })?;
+        let agreed = stream.get_ref().1.alpn_protocol() == Some(ALPN);
+        if self.negotiation == SslNegotiation::Direct && !agreed {
+            return Err(UpstreamError::Tls(
+                "with sslnegotiation=direct the server must agree on the protocol (ALPN), as \
+                 PostgreSQL does from version 17 on; leave sslnegotiation out for older ones"
+                    .to_owned(),
+            ));
+        }
+        Ok(stream)
     }
+}
+
+/// Shows a client certificate to a server that asks for one.
+fn shown(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    certificate: &ClientCertificate,
+) -> Result<ClientConfig, UpstreamError> {
+    let unusable = |what: &str, why: &dyn std::fmt::Display| {
+        UpstreamError::Tls(format!("the client {what} can't be used: {why}"))
+    };
+    let chain = CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unusable("certificate (sslcert)", &error))?;
+    let pem = certificate.key_pem.expose_secret();
+    if pem.contains("ENCRYPTED") {
+        return Err(unusable("key (sslkey)", &"it is encrypted, and pgate has no password for it"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| unusable("key (sslkey)", &error))?;
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| unusable("certificate (sslcert)", &error))
 }
 
 fn webpki(

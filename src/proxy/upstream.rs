@@ -1,38 +1,34 @@
 //! Connections to PostgreSQL: dialling, TLS, authentication, start-up.
 //!
-//! Opening one takes a [`ConnectionPermit`]. MD5 passwords are refused, and so are
-//! cleartext ones without TLS.
+//! Opening one takes a [`ConnectionPermit`]. What a server may be told is decided in
+//! `login`; protocol 3.2 is asked for, and 3.0 taken where the server knows no other.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod login;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
     time::timeout,
 };
 
+use self::login::{Login, Way};
 use super::{
     admission::ConnectionPermit,
     estimate::{self, Bound},
-    stream::Stream,
-    tls::{self, Check, Tls},
+    stream::{self, Stream},
+    tls::{self, Check, Tls, Wanted},
 };
 use crate::{
-    api::DatabaseAccess,
+    api::{ChannelBindingUse, DatabaseAccess, SslNegotiation},
     sql::quote_identifier,
     wire::{
-        self, Authentication, BackendKey, ErrorFields, WireError,
-        scram::{
-            ChannelBinding, ClientFirst, ClientKeys, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError,
-        },
+        self, Authentication, BackendKey, ErrorFields, PROTOCOL_3_0, PROTOCOL_3_2, WireError,
+        scram::{ChannelBinding, ScramError},
     },
 };
 
@@ -42,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const QUERY_PATIENCE: Duration = Duration::from_secs(60);
 /// The longest message during start-up, in bytes.
 const LONGEST_AT_START: usize = 64 * 1024;
+/// The most messages between authentication and the first ReadyForQuery.
+const MOST_AT_START: usize = 1000;
 /// The longest answer of a [`query_text`], in bytes.
 const LONGEST_ANSWER: usize = 256 * 1024 * 1024;
 
@@ -59,6 +57,9 @@ pub enum UpstreamError {
     /// The connection breaks.
     #[error("the connection to the database broke: {0}")]
     Broken(#[from] io::Error),
+    /// The connection breaks before the server has said anything.
+    #[error("the database closed the connection at once")]
+    Hung,
     /// It takes too long.
     #[error("the database did not answer in time")]
     Slow,
@@ -74,6 +75,21 @@ pub enum UpstreamError {
     /// The server wants another kind of authentication.
     #[error("the database wants {0}, which pgate doesn't speak: let it use scram-sha-256")]
     Method(String),
+    /// The server wants the password itself.
+    #[error(
+        "the database wants a cleartext password {0}: let it use scram-sha-256, or \
+         sslmode=verify-full in the target's URL"
+    )]
+    Cleartext(&'static str),
+    /// The server wants a password, and there is none.
+    #[error("the database wants a password, and the target's credential has none")]
+    NoPassword,
+    /// Channel binding is demanded, and can't be had.
+    #[error(
+        "the target demands channel binding, and the database can't be bound to: {0}; \
+         somebody may stand between"
+    )]
+    Unbound(&'static str),
     /// SCRAM fails.
     #[error("authentication at the database failed: {0}")]
     Scram(#[from] ScramError),
@@ -111,12 +127,9 @@ enum Place {
 #[derive(Debug, Clone)]
 pub struct UpstreamConfig {
     place: Place,
-    user: String,
-    password: SecretString,
+    login: Login,
     database: String,
     search_path: Option<String>,
-    /// Of the last login, shared by all that connect by this configuration.
-    keys: Arc<Mutex<Option<ClientKeys>>>,
 }
 
 impl UpstreamConfig {
@@ -136,16 +149,37 @@ impl UpstreamConfig {
             let file = format!(".s.PGSQL.{}", access.port);
             Place::Unix(PathBuf::from(&access.host).join(file))
         } else {
-            let tls = check.map(|check| Tls::new(&access.host, check, ca)).transpose()?;
+            let tls = check
+                .map(|check| {
+                    let wanted = Wanted {
+                        check,
+                        ca_pem: ca,
+                        certificate: access.client_certificate.as_ref(),
+                        negotiation: access.sslnegotiation,
+                    };
+                    Tls::new(&access.host, wanted)
+                })
+                .transpose()?;
             Place::Tcp { host: access.host.clone(), port: access.port, tls }
         };
+        let encrypted = matches!(place, Place::Tcp { tls: Some(_), .. });
+        if access.channel_binding == ChannelBindingUse::Require && !encrypted {
+            return Err(UpstreamError::Unbound("there is no TLS"));
+        }
+        if access.sslnegotiation == SslNegotiation::Direct && !encrypted {
+            let why = "sslnegotiation=direct needs an sslmode that encrypts";
+            return Err(UpstreamError::Tls(why.to_owned()));
+        }
         Ok(Self {
             place,
-            user: access.user.clone(),
-            password: access.password.clone(),
+            login: Login {
+                user: access.user.clone(),
+                password: access.password.clone(),
+                binding: access.channel_binding,
+                keys: Arc::default(),
+            },
             database: access.database.clone(),
             search_path: None,
-            keys: Arc::default(),
         })
     }
 
@@ -159,7 +193,7 @@ impl UpstreamConfig {
 
     /// The database role.
     pub fn user(&self) -> &str {
-        &self.user
+        &self.login.user
     }
 
     /// The database.
@@ -172,12 +206,13 @@ impl UpstreamConfig {
         &self,
         _permit: &ConnectionPermit,
     ) -> Result<(Stream, ChannelBinding), UpstreamError> {
+        let unbound = ChannelBinding::Unsupported;
         match &self.place {
             Place::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| {
                     UpstreamError::Unreachable { place: path.display().to_string(), error }
                 })?;
-                Ok((Stream::Unix(stream), ChannelBinding::Unsupported))
+                Ok((Stream::Unix(stream), unbound))
             }
             Place::Tcp { host, port, tls } => {
                 let mut stream =
@@ -185,23 +220,30 @@ impl UpstreamConfig {
                         UpstreamError::Unreachable { place: format!("{host}:{port}"), error }
                     })?;
                 stream.set_nodelay(true)?;
-                let Some(tls) = tls else {
-                    return Ok((Stream::Tcp(stream), ChannelBinding::Unsupported));
-                };
-                stream.write_all(&wire::ssl_request()).await?;
-                // One byte and no more: what follows belongs to TLS.
-                match stream.read_u8().await? {
-                    b'S' => {}
-                    b'N' => return Err(UpstreamError::NoTls),
-                    _ => return Err(WireError::Unexpected("SSL").into()),
+                stream::keep_alive(&stream)?;
+                let Some(tls) = tls else { return Ok((Stream::Tcp(stream), unbound)) };
+                if tls.negotiation() == SslNegotiation::Postgres {
+                    stream.write_all(&wire::ssl_request()).await?;
+                    // One byte and no more: what follows belongs to TLS.
+                    match stream.read_u8().await? {
+                        b'S' => {}
+                        b'N' => return Err(UpstreamError::NoTls),
+                        _ => return Err(WireError::Unexpected("SSL").into()),
+                    }
                 }
                 let stream = tls.handshake(stream).await?;
-                let binding = match tls::end_point(&stream) {
-                    Some(hash) => ChannelBinding::EndPoint(hash),
-                    None => ChannelBinding::Unsupported,
-                };
+                let binding = tls::end_point(&stream).map_or(unbound, ChannelBinding::EndPoint);
                 Ok((Stream::Tls(Box::new(stream)), binding))
             }
+        }
+    }
+
+    /// What the way to the server is worth.
+    fn way(&self) -> Way {
+        match &self.place {
+            Place::Tcp { tls: Some(tls), .. } if tls.is_checked() => Way::Checked,
+            Place::Tcp { tls: Some(_), .. } => Way::Encrypted,
+            Place::Tcp { tls: None, .. } | Place::Unix(_) => Way::Plain,
         }
     }
 
@@ -220,13 +262,29 @@ impl UpstreamConfig {
         permit: &ConnectionPermit,
         parameters: &BTreeMap<String, String>,
     ) -> Result<Upstream, UpstreamError> {
+        match self.attempt(permit, parameters, PROTOCOL_3_2).await {
+            // PostgreSQL negotiates the version down; some that stand before it just say
+            // no, or hang up.
+            Err(error) if error.may_be_for_the_version() => {
+                tracing::debug!(%error, "protocol 3.0 is tried");
+                self.attempt(permit, parameters, PROTOCOL_3_0).await
+            }
+            other => other,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        permit: &ConnectionPermit,
+        parameters: &BTreeMap<String, String>,
+        version: u32,
+    ) -> Result<Upstream, UpstreamError> {
         let (stream, binding) = self.dial(permit).await?;
-        let encrypted = matches!(stream, Stream::Tls(_));
         let mut upstream =
             Upstream { stream, input: BytesMut::new(), key: None, parameters: Vec::new() };
         let mut all = parameters.clone();
         for (name, value) in [
-            ("user", self.user.as_str()),
+            ("user", self.login.user.as_str()),
             ("database", &self.database),
             ("client_encoding", "UTF8"),
             ("standard_conforming_strings", "on"),
@@ -236,22 +294,10 @@ impl UpstreamConfig {
         if let Some(path) = &self.search_path {
             all.insert("search_path".to_owned(), path.clone());
         }
-        upstream.stream.write_all(&wire::startup_message(&all)?).await?;
-        self.authenticate(&mut upstream, binding, encrypted).await?;
-        loop {
-            let message = upstream.message(LONGEST_AT_START).await?;
-            match message.first() {
-                Some(b'S') => {
-                    let (name, value) = wire::parse_parameter_status(&message)?;
-                    upstream.parameters.push((name.to_owned(), value.to_owned()));
-                }
-                Some(b'K') => upstream.key = Some(wire::parse_backend_key(&message)?),
-                Some(b'N') => {}
-                Some(b'Z') => break,
-                Some(b'E') => return Err(refused(&message)?),
-                _ => return Err(WireError::Unexpected("ReadyForQuery").into()),
-            }
-        }
+        upstream.send(&wire::startup_message(version, &all)?).await?;
+        upstream.negotiated(version).await?;
+        self.login.prove(&mut upstream, binding, self.way()).await?;
+        upstream.settle().await?;
         for (name, needed) in [("client_encoding", "UTF8"), ("standard_conforming_strings", "on")] {
             let value = upstream.parameter(name).unwrap_or_default();
             if value != needed {
@@ -260,75 +306,15 @@ impl UpstreamConfig {
         }
         Ok(upstream)
     }
+}
 
-    async fn authenticate(
-        &self,
-        upstream: &mut Upstream,
-        binding: ChannelBinding,
-        encrypted: bool,
-    ) -> Result<(), UpstreamError> {
-        let mut out = BytesMut::new();
-        let mechanisms = match upstream.authentication().await? {
-            Authentication::Ok => return Ok(()),
-            Authentication::Sasl(mechanisms) => mechanisms,
-            Authentication::Other(wire::CLEARTEXT_PASSWORD) if encrypted => {
-                let mut password = self.password.expose_secret().as_bytes().to_vec();
-                password.push(0);
-                wire::password_response(&password, &mut out);
-                upstream.stream.write_all(&out).await?;
-                upstream.stream.flush().await?;
-                return match upstream.authentication().await? {
-                    Authentication::Ok => Ok(()),
-                    _ => Err(WireError::Unexpected("AuthenticationOk").into()),
-                };
-            }
-            Authentication::Other(wire::CLEARTEXT_PASSWORD) => {
-                return Err(UpstreamError::Method("a cleartext password without TLS".to_owned()));
-            }
-            Authentication::Other(wire::MD5_PASSWORD) => {
-                return Err(UpstreamError::Method("an MD5 password".to_owned()));
-            }
-            Authentication::Other(code) => {
-                return Err(UpstreamError::Method(format!("authentication method {code}")));
-            }
-            Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
-                return Err(WireError::Unexpected("Authentication").into());
-            }
-        };
-        let offers = |name: &str| mechanisms.iter().any(|offered| offered == name);
-        let binding = match binding {
-            ChannelBinding::EndPoint(hash) if offers(SCRAM_SHA_256_PLUS) => {
-                ChannelBinding::EndPoint(hash)
-            }
-            ChannelBinding::EndPoint(_) => ChannelBinding::NotOffered,
-            other => other,
-        };
-        let nonce = super::random_text();
-        let first = ClientFirst::new("", &nonce, binding);
-        if !offers(first.mechanism()) {
-            return Err(UpstreamError::Method(format!("SASL without {SCRAM_SHA_256}")));
-        }
-        wire::sasl_initial_response(first.mechanism(), first.message().as_bytes(), &mut out);
-        upstream.stream.write_all(&out).await?;
-        upstream.stream.flush().await?;
-        let Authentication::SaslContinue(challenge) = upstream.authentication().await? else {
-            return Err(WireError::Unexpected("AuthenticationSASLContinue").into());
-        };
-        let known = self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (last, answer, keys) =
-            first.answer(&challenge, self.password.expose_secret(), known)?;
-        out.clear();
-        wire::password_response(answer.as_bytes(), &mut out);
-        upstream.stream.write_all(&out).await?;
-        upstream.stream.flush().await?;
-        let Authentication::SaslFinal(proof) = upstream.authentication().await? else {
-            return Err(WireError::Unexpected("AuthenticationSASLFinal").into());
-        };
-        last.finish(&proof)?;
-        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys);
-        match upstream.authentication().await? {
-            Authentication::Ok => Ok(()),
-            _ => Err(WireError::Unexpected("AuthenticationOk").into()),
+impl UpstreamError {
+    /// Whether it may be how a server says that it doesn't know the protocol's version.
+    fn may_be_for_the_version(&self) -> bool {
+        match self {
+            Self::Refused { sqlstate, .. } => matches!(sqlstate.as_str(), "0A000" | "08P01"),
+            Self::Hung => true,
+            _ => false,
         }
     }
 }
@@ -359,6 +345,57 @@ impl Upstream {
     /// What has come behind the start-up: nothing, with a server that keeps to the protocol.
     pub(super) fn take_input(&mut self) -> BytesMut {
         self.input.split()
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), UpstreamError> {
+        self.stream.write_all(bytes).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    /// Waits for the first answer to a StartupMessage of this version, and takes it where
+    /// it says that another is spoken.
+    async fn negotiated(&mut self, version: u32) -> Result<(), UpstreamError> {
+        while self.input.is_empty() {
+            match self.stream.read_buf(&mut self.input).await {
+                Ok(1..) => {}
+                Ok(0) => return Err(UpstreamError::Hung),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(UpstreamError::Hung);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.input.first() != Some(&b'v') {
+            return Ok(());
+        }
+        let message = self.message(LONGEST_AT_START).await?;
+        match wire::parse_negotiated_version(&message)? {
+            (PROTOCOL_3_0, true) if version > PROTOCOL_3_0 => Ok(()),
+            // No option was asked for, and there is no other version between.
+            _ => Err(WireError::Unexpected("NegotiateProtocolVersion of 3.0").into()),
+        }
+    }
+
+    /// Takes what comes between authentication and the first ReadyForQuery.
+    async fn settle(&mut self) -> Result<(), UpstreamError> {
+        for _ in 0..MOST_AT_START {
+            let message = self.message(LONGEST_AT_START).await?;
+            match message.first() {
+                Some(b'S') => {
+                    let (name, value) = wire::parse_parameter_status(&message)?;
+                    self.parameters.push((name.to_owned(), value.to_owned()));
+                }
+                Some(b'K') => self.key = Some(wire::parse_backend_key(&message)?),
+                Some(b'N') => {}
+                Some(b'Z') => {
+                    wire::parse_transaction_status(&message)?;
+                    return Ok(());
+                }
+                Some(b'E') => return Err(refused(&message)?),
+                _ => break,
+            }
+        }
+        Err(WireError::Unexpected("ReadyForQuery").into())
     }
 
     async fn message(&mut self, longest: usize) -> Result<BytesMut, UpstreamError> {
@@ -430,8 +467,7 @@ async fn answer(
     out: &[u8],
     mut ends: u32,
 ) -> Result<String, UpstreamError> {
-    upstream.stream.write_all(out).await?;
-    upstream.stream.flush().await?;
+    upstream.send(out).await?;
     let mut answer = None;
     let mut failed = None;
     loop {

@@ -77,7 +77,7 @@ impl Surveyor {
                 reach::connect(target, admin_url, folder).await?
             }
             Credential::Static { user, password } => {
-                reach::connect_as_shared(target, user, password, folder).await?
+                reach::connect_as_shared(target, user, password.as_ref(), folder).await?
             }
         };
         Self::over(connection, &target.name).await

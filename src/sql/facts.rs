@@ -172,6 +172,8 @@ pub struct Facts {
     pub transaction: Option<TransactionControl>,
     /// Ways past the statement's own relations: each is refused unless a role opens it.
     pub side_doors: Vec<SideDoor>,
+    /// The channels that LISTEN and NOTIFY name (each a side door as well).
+    pub channels: Vec<String>,
     /// Conditions that look a value up.
     pub lookups: Vec<LookupPredicate>,
     /// Names of prepared statements that PREPARE, EXECUTE and DEALLOCATE speak of,
@@ -200,6 +202,7 @@ impl Facts {
             settings: Vec::new(),
             transaction: None,
             side_doors: Vec::new(),
+            channels: Vec::new(),
             lookups: Vec::new(),
             prepared: Vec::new(),
             actions: Vec::new(),

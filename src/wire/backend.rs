@@ -11,16 +11,15 @@ use pgwire::messages::{
 
 use super::{Fields, WireError, frontend::message};
 
-/// Authentication code of a cleartext password.
-pub const CLEARTEXT_PASSWORD: i32 = 3;
-/// Authentication code of an MD5 password.
-pub const MD5_PASSWORD: i32 = 5;
-
 /// What the server wants for authentication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authentication {
     /// Nothing more: the client is who it says.
     Ok,
+    /// The password as it is.
+    Cleartext,
+    /// The password's MD5 digest with this salt ([`super::md5_password`]).
+    Md5([u8; 4]),
     /// SASL by one of these mechanisms.
     Sasl(Vec<String>),
     /// The next SASL challenge.
@@ -36,6 +35,11 @@ pub fn parse_authentication(message: &[u8]) -> Result<Authentication, WireError>
     let mut fields = Fields::of_message(message, "Authentication")?;
     match fields.i32()? {
         0 => fields.end().map(|()| Authentication::Ok),
+        3 => fields.end().map(|()| Authentication::Cleartext),
+        5 => {
+            let salt = fields.u32()?.to_be_bytes();
+            fields.end().map(|()| Authentication::Md5(salt))
+        }
         10 => {
             let mut mechanisms = Vec::new();
             loop {
@@ -57,6 +61,8 @@ pub fn parse_authentication(message: &[u8]) -> Result<Authentication, WireError>
 pub fn authentication(what: &Authentication, out: &mut BytesMut) {
     let message = match what {
         Authentication::Ok => PgwireAuthentication::Ok,
+        Authentication::Cleartext => PgwireAuthentication::CleartextPassword,
+        Authentication::Md5(salt) => PgwireAuthentication::MD5Password(salt.to_vec()),
         Authentication::Sasl(mechanisms) => PgwireAuthentication::SASL(mechanisms.clone()),
         Authentication::SaslContinue(data) => {
             PgwireAuthentication::SASLContinue(data.clone().into())
@@ -83,6 +89,38 @@ pub fn parameter_status(name: &str, value: &str, out: &mut BytesMut) {
     ParameterStatus::new(name.to_owned(), value.to_owned())
         .encode(out)
         .unwrap_or_else(|_| out.clear());
+}
+
+/// What somebody has sent by NOTIFY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notification<'a> {
+    /// The process id of the session that sent it.
+    pub process: i32,
+    /// The channel.
+    pub channel: &'a str,
+    /// What it carries.
+    pub payload: &'a [u8],
+}
+
+/// Reads a whole NotificationResponse.
+pub fn parse_notification(message: &[u8]) -> Result<Notification<'_>, WireError> {
+    let mut fields = Fields::of_message(message, "NotificationResponse")?;
+    let process = fields.i32()?;
+    let (channel, payload) = (fields.text()?, fields.cstring()?);
+    fields.end()?;
+    Ok(Notification { process, channel, payload })
+}
+
+/// Appends a NotificationResponse. Neither channel nor payload holds a NUL where they
+/// come from [`parse_notification`].
+pub fn notification(what: Notification<'_>, out: &mut BytesMut) {
+    message(b'A', out, |body| {
+        body.put_i32(what.process);
+        for text in [what.channel.as_bytes(), what.payload] {
+            body.extend_from_slice(text);
+            body.put_u8(0);
+        }
+    });
 }
 
 /// What a connection is cancelled by.
@@ -123,6 +161,19 @@ pub fn backend_key_data(key: &BackendKey, out: &mut BytesMut) {
 pub fn negotiate_protocol_version(version: u32, unknown: Vec<String>, out: &mut BytesMut) {
     let version = i32::try_from(version).unwrap_or(i32::MAX);
     NegotiateProtocolVersion::new(version, unknown).encode(out).unwrap_or_else(|_| out.clear());
+}
+
+/// Reads a whole NegotiateProtocolVersion: the version that the server speaks, and
+/// whether it knew every protocol option.
+pub fn parse_negotiated_version(message: &[u8]) -> Result<(u32, bool), WireError> {
+    let mut fields = Fields::of_message(message, "NegotiateProtocolVersion")?;
+    let version = fields.u32()?;
+    let unknown = fields.u32()?;
+    for _ in 0..unknown {
+        fields.cstring()?;
+    }
+    fields.end()?;
+    Ok((version, unknown == 0))
 }
 
 /// The state of a connection's transaction.
@@ -272,6 +323,33 @@ mod tests {
                 written(|out| authentication(&Authentication::Sasl(vec!["X".into()]), out)),
                 |m| parse_authentication(m) == Ok(Authentication::Sasl(vec!["X".into()])),
             ),
+            (
+                "AuthenticationMD5Password",
+                written(|out| authentication(&Authentication::Md5(*b"salt"), out)),
+                |m| parse_authentication(m) == Ok(Authentication::Md5(*b"salt")),
+            ),
+            (
+                "AuthenticationCleartextPassword",
+                written(|out| authentication(&Authentication::Cleartext, out)),
+                |m| parse_authentication(m) == Ok(Authentication::Cleartext),
+            ),
+            (
+                "NegotiateProtocolVersion",
+                written(|out| negotiate_protocol_version(3 << 16, vec!["_pq_.x".into()], out)),
+                |m| parse_negotiated_version(m) == Ok((3 << 16, false)),
+            ),
+            (
+                "NotificationResponse",
+                written(|out| {
+                    let (channel, payload) = ("orders", &b"\xff"[..]);
+                    notification(Notification { process: 7, channel, payload }, out);
+                }),
+                |m| {
+                    parse_notification(m).is_ok_and(|found| {
+                        (found.process, found.channel, found.payload) == (7, "orders", b"\xff")
+                    })
+                },
+            ),
             ("AuthenticationOk", written(|out| authentication(&Authentication::Ok, out)), |m| {
                 parse_authentication(m) == Ok(Authentication::Ok)
             }),
@@ -293,5 +371,7 @@ mod tests {
             negotiate_protocol_version(super::super::PROTOCOL_3_2, vec!["_pq_.x".into()], out);
         });
         assert_eq!(bytes, b"v\0\0\0\x13\0\x03\0\x02\0\0\0\x01_pq_.x\0");
+        // A count of options beyond what is there takes no memory and no time.
+        assert!(parse_negotiated_version(b"v\0\0\0\x0c\0\x03\0\0\xff\xff\xff\xff").is_err());
     }
 }

@@ -273,6 +273,12 @@ pub fn password_response(data: &[u8], out: &mut BytesMut) {
     message(b'p', out, |body| body.extend_from_slice(data));
 }
 
+/// What answers AuthenticationMD5Password, without the NUL that ends it:
+/// `md5` and hex(md5(hex(md5(password, user)), salt)) (manual, 55.2.1).
+pub fn md5_password(user: &str, password: &str, salt: [u8; 4]) -> String {
+    pgwire::api::auth::md5pass::hash_md5_password(user, password, &salt)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,11 +16,11 @@ mod frontend;
 pub mod scram;
 mod startup;
 
-pub use backend::{Authentication, CLEARTEXT_PASSWORD, MD5_PASSWORD};
 pub use backend::{
-    BackendKey, FieldOrigin, TransactionStatus, authentication, backend_key_data, command_tag,
-    data_row_values, negotiate_protocol_version, parameter_status, parse_authentication,
-    parse_backend_key, parse_parameter_status, parse_row_origins, parse_transaction_status,
+    Authentication, BackendKey, FieldOrigin, Notification, TransactionStatus, authentication,
+    backend_key_data, command_tag, data_row_values, negotiate_protocol_version, notification,
+    parameter_status, parse_authentication, parse_backend_key, parse_negotiated_version,
+    parse_notification, parse_parameter_status, parse_row_origins, parse_transaction_status,
     ready_for_query, tag_rows,
 };
 pub use error_fields::{ErrorFields, field};
@@ -29,11 +29,12 @@ pub use frame::{
 };
 pub use frontend::{
     Bind, BoundValue, Execute, Parse, Target, bind, bind_values, close_portal, describe_portal,
-    describe_statement, execute, flush, parse, parse_bind, parse_execute, parse_function_oid,
-    parse_parse, parse_query, parse_sasl_initial, parse_target, password_response, query,
-    sasl_initial_response, sync, terminate,
+    describe_statement, execute, flush, md5_password, parse, parse_bind, parse_execute,
+    parse_function_oid, parse_parse, parse_query, parse_sasl_initial, parse_target,
+    password_response, query, sasl_initial_response, sync, terminate,
 };
 pub use startup::{
-    FirstPacket, PROTOCOL_3_0, PROTOCOL_3_2, Startup, cancel_request, encryption_refused,
-    first_packet, first_packet_length, ssl_request, startup_message,
+    FirstPacket, PROTOCOL_3_0, PROTOCOL_3_2, Startup, cancel_request, direct_tls_refused,
+    encryption_refused, first_packet, first_packet_length, is_direct_tls, ssl_request,
+    startup_message,
 };

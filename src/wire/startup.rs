@@ -100,6 +100,18 @@ pub fn first_packet(packet: &[u8]) -> Result<FirstPacket, WireError> {
     }
 }
 
+/// Whether a connection that begins with these four bytes begins with TLS
+/// (`sslnegotiation=direct`): a handshake record, where a packet's length would stand.
+pub fn is_direct_tls(head: [u8; 4]) -> bool {
+    matches!(head, [0x16, 0x03, ..])
+}
+
+/// The answer that refuses TLS which has begun without a question: a fatal alert
+/// `handshake_failure` (RFC 8446 section 6), which TLS clients know how to tell.
+pub fn direct_tls_refused() -> &'static [u8] {
+    &[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x28]
+}
+
 /// The one-byte answer that refuses SSLRequest and GSSENCRequest.
 pub fn encryption_refused() -> &'static [u8] {
     b"N"
@@ -112,13 +124,19 @@ pub fn ssl_request() -> BytesMut {
     out
 }
 
-/// A StartupMessage of protocol 3.0. Fails where a parameter holds a NUL or the
-/// packet is too long for PostgreSQL.
-pub fn startup_message(parameters: &BTreeMap<String, String>) -> Result<BytesMut, WireError> {
+/// A StartupMessage of this version of protocol 3. Fails where a parameter holds a NUL
+/// or the packet is too long for PostgreSQL.
+pub fn startup_message(
+    version: u32,
+    parameters: &BTreeMap<String, String>,
+) -> Result<BytesMut, WireError> {
     if parameters.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
         return Err(WireError::Malformed("startup"));
     }
     let mut message = PgwireStartup::new();
+    let [_, major, minor_high, minor_low] = version.to_be_bytes();
+    message.protocol_number_major = major.into();
+    message.protocol_number_minor = u16::from_be_bytes([minor_high, minor_low]);
     message.parameters.clone_from(parameters);
     let mut out = BytesMut::new();
     message.encode(&mut out).map_err(|_| WireError::Malformed("startup"))?;
@@ -198,12 +216,14 @@ mod tests {
             FirstPacket::Cancel { process: -3, secret }
         );
         let parameters = BTreeMap::from([("user".to_owned(), "ana".to_owned())]);
-        let message = startup_message(&parameters).unwrap();
-        assert_eq!(
-            first_packet(&message).unwrap(),
-            FirstPacket::Startup(Startup { version: PROTOCOL_3_0, parameters })
-        );
+        for version in [PROTOCOL_3_0, PROTOCOL_3_2] {
+            let message = startup_message(version, &parameters).unwrap();
+            assert_eq!(
+                first_packet(&message).unwrap(),
+                FirstPacket::Startup(Startup { version, parameters: parameters.clone() })
+            );
+        }
         let nul = BTreeMap::from([("user".to_owned(), "a\0b".to_owned())]);
-        assert!(startup_message(&nul).is_err());
+        assert!(startup_message(PROTOCOL_3_0, &nul).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::{process::Stdio, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use pgate::{
-    api::{CredentialKind, DatabaseAccess},
+    api::{ChannelBindingUse, CredentialKind, DatabaseAccess, SslNegotiation},
     journal::EndReason,
     policy::{self, Enforcement},
     sql::{CATALOG_QUERY, Catalog},
@@ -74,6 +74,9 @@ impl Masked {
             password: "taken".into(),
             sslmode: "disable".into(),
             ca_pem: None,
+            sslnegotiation: SslNegotiation::default(),
+            channel_binding: ChannelBindingUse::default(),
+            client_certificate: None,
             credential: match enforcement {
                 Enforcement::Ephemeral => CredentialKind::Ephemeral,
                 Enforcement::Static => CredentialKind::Static,

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use pgate::{
-    api::{CredentialKind, DatabaseAccess},
+    api::{ChannelBindingUse, CredentialKind, DatabaseAccess, SslNegotiation},
     demo::cluster::{Cluster, Options, ServerTls},
     journal::EndReason,
     policy::{self, Enforcement, Role},
@@ -25,9 +25,13 @@ use crate::harness::{self, Carried};
 
 mod bounds;
 mod catalog;
+mod channels;
 mod limits;
+mod losses;
 mod pipelines;
 mod positions;
+mod reaching;
+mod strangers;
 mod volume;
 
 /// How to reach a database of a cluster as its superuser.
@@ -41,6 +45,9 @@ fn access(cluster: &Cluster, database: &str) -> DatabaseAccess {
         password: url.password().expect("a password").into(),
         sslmode: "disable".into(),
         ca_pem: None,
+        sslnegotiation: SslNegotiation::default(),
+        channel_binding: ChannelBindingUse::default(),
+        client_certificate: None,
         credential: CredentialKind::Static,
     }
 }
@@ -169,7 +176,10 @@ impl Session {
             Raw { stream: UnixStream::connect(path).await.expect("the socket"), input: Vec::new() };
         let parameters = [("user", &endpoints.user), ("database", &endpoints.database)]
             .map(|(name, value)| (name.to_owned(), value.clone()));
-        raw.send(&wire::startup_message(&parameters.into()).expect("a start-up")).await;
+        raw.send(
+            &wire::startup_message(wire::PROTOCOL_3_0, &parameters.into()).expect("a start-up"),
+        )
+        .await;
         raw.until(b'Z').await;
         raw
     }

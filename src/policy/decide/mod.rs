@@ -123,6 +123,7 @@ impl Judge<'_> {
             self.relation(used)?;
         }
         self.actions()?;
+        self.channels()?;
         for door in &facts.side_doors {
             self.side_door(*door)?;
         }
@@ -391,6 +392,28 @@ impl Judge<'_> {
         })
     }
 
+    /// LISTEN and NOTIFY may name the channels that the role names.
+    fn channels(&mut self) -> Result<(), Denied> {
+        for channel in &self.statement.facts.channels {
+            let Some(at) = self.role.channels.iter().position(|open| open == channel) else {
+                return Err(Denied {
+                    rule: builtin("notification"),
+                    reason: format!(
+                        "role {} names no channel \"{channel}\": notifications carry data past \
+                         the rules",
+                        self.role.name
+                    ),
+                    hint: format!("A role opens it with channels = [\"{channel}\"]."),
+                });
+            };
+            self.allowed.get_or_insert_with(|| RuleRef {
+                rule: format!("role.{}.channels[{at}]", self.role.name),
+                place: None,
+            });
+        }
+        Ok(())
+    }
+
     /// All are shut, but for definitions of a role that may define everything and from
     /// which nothing is kept, and for what only hides from the rules where there is no
     /// rule that it could hide from.
@@ -406,7 +429,8 @@ impl Judge<'_> {
                 ("COPY would read or write a file of the server", "server-file")
             }
             SideDoor::ServerProgram => ("COPY would run a program on the server", "server-program"),
-            SideDoor::Notification => ("notifications carry data past the rules", "notification"),
+            // Each of its channels has been found open.
+            SideDoor::Notification => return Ok(()),
             SideDoor::LoadLibrary => ("LOAD runs a library in the server", "load"),
             SideDoor::ForeignData => ("foreign data reaches other servers", "foreign-data"),
             SideDoor::Replication => ("replication carries data past the rules", "replication"),

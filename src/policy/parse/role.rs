@@ -12,7 +12,7 @@ use crate::{
     sql::Action,
 };
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "about",
     "targets",
     "ttl",
@@ -27,6 +27,7 @@ const KEYS: [&str; 19] = [
     "limits",
     "functions",
     "settings",
+    "channels",
     "owner",
     "record",
     "audit",
@@ -111,6 +112,7 @@ pub(super) fn read(name: &str, section: &Section<'_>) -> Role {
         limits: section.get("limits").map(|entry| limits(&entry)).unwrap_or_default(),
         functions: section.get("functions").map(|e| patterns(&e, Of::Function)).unwrap_or_default(),
         settings: section.get("settings").map(|e| setting_names(&e)).unwrap_or_default(),
+        channels: section.get("channels").map(|e| channels(&e, section)).unwrap_or_default(),
         owner: owner(section),
         record: record(section),
         audit: audit(section),
@@ -427,6 +429,20 @@ fn setting_names(entry: &Entry<'_>) -> Vec<String> {
         names.push(name);
     }
     names
+}
+
+/// Names of channels. What others put into them isn't looked through for personal data,
+/// so a role that wants that done can't have any.
+fn channels(entry: &Entry<'_>, role: &Section<'_>) -> Vec<String> {
+    if role.get("detect").is_some() {
+        entry.problem(
+            format!("`{}` can't stand beside `detect`", entry.path),
+            Some("what notifications carry isn't looked through; leave one of them out".to_owned()),
+        );
+    }
+    let example = "[\"orders_changed\"]";
+    let entries = entry.list(example);
+    entries.iter().filter_map(|entry| object_name(entry, "\"orders_changed\"")).collect()
 }
 
 /// The name of a database object, as the catalog has it.

@@ -20,9 +20,10 @@ pub(super) fn read(name: &str, section: &Section<'_>) -> Option<Target> {
             "for example url = \"postgres://db.internal:5432/shop?sslmode=verify-full\"",
         )
         .and_then(|entry| database_url(&entry));
+    let certificate = url.as_ref().is_some_and(|url| parameter(url, "sslcert").is_some());
     let credential = section
         .require("credential", &format!("for example {CREDENTIAL}"))
-        .and_then(|entry| credential(&entry));
+        .and_then(|entry| credential(&entry, certificate));
     Some(Target { name: name.to_owned(), url: url?, credential: credential? })
 }
 
@@ -50,25 +51,71 @@ fn database_url(entry: &Entry<'_>) -> Option<Url> {
     if url.path().trim_start_matches('/').is_empty() {
         return problem("names no database", shape);
     }
+    match check_parameters(&url) {
+        Ok(()) => Some(url),
+        Err((message, hint)) => problem(message, hint),
+    }
+}
+
+fn parameter(url: &Url, name: &str) -> Option<String> {
+    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// Checks the parameters of a URL: libpq's own, by their names and values.
+fn check_parameters(url: &Url) -> Result<(), (&'static str, &'static str)> {
+    let mut seen = Vec::new();
     for (key, value) in url.query_pairs() {
         match (key.as_ref(), value.as_ref()) {
             ("sslmode", "disable" | "require" | "verify-ca" | "verify-full")
-            | ("sslrootcert", _) => {}
+            | ("sslnegotiation", "postgres" | "direct")
+            | ("channel_binding", "disable" | "prefer" | "require") => {}
+            ("sslrootcert" | "sslcert" | "sslkey", file) if !file.is_empty() => {}
             ("sslmode", _) => {
-                return problem(
+                return Err((
                     "has an sslmode that is unknown or says nothing",
                     "use disable, require, verify-ca or verify-full",
-                );
+                ));
+            }
+            ("sslnegotiation", _) => {
+                return Err(("has an unknown sslnegotiation", "use postgres or direct"));
+            }
+            ("channel_binding", _) => {
+                return Err(("has an unknown channel_binding", "use disable, prefer or require"));
+            }
+            ("sslrootcert" | "sslcert" | "sslkey", _) => {
+                return Err(("names no file where it should", "write sslrootcert=PATH"));
             }
             _ => {
-                return problem(
+                return Err((
                     "has a parameter that pgate doesn't know",
-                    "only sslmode and sslrootcert may stand there",
-                );
+                    "only sslmode, sslrootcert, sslcert, sslkey, sslnegotiation and \
+                     channel_binding may stand there",
+                ));
             }
         }
+        if seen.contains(&key) {
+            return Err(("has a parameter twice", "write it once"));
+        }
+        seen.push(key);
     }
-    Some(url)
+    let has = |name: &str| parameter(url, name).is_some();
+    if has("sslcert") != has("sslkey") {
+        return Err((
+            "has only one of sslcert and sslkey",
+            "a client certificate takes both, as sslcert=client.crt&sslkey=client.key",
+        ));
+    }
+    let needs_tls = has("sslcert")
+        || parameter(url, "sslnegotiation").is_some_and(|value| value == "direct")
+        || parameter(url, "channel_binding").is_some_and(|value| value == "require");
+    if needs_tls && parameter(url, "sslmode").is_none_or(|mode| mode == "disable") {
+        return Err((
+            "asks for what needs TLS (sslcert, sslnegotiation=direct, channel_binding=require) \
+             without saying so",
+            "write sslmode=verify-full as well",
+        ));
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy)]
@@ -77,7 +124,8 @@ enum Kind {
     Static,
 }
 
-fn credential(entry: &Entry<'_>) -> Option<Credential> {
+/// `certificate` is whether the target's URL names one, which may stand for the password.
+fn credential(entry: &Entry<'_>, certificate: bool) -> Option<Credential> {
     let section = entry.section(CREDENTIAL)?;
     let kind = section
         .require("kind", "kind = \"ephemeral\" or \"static\"")?
@@ -92,9 +140,14 @@ fn credential(entry: &Entry<'_>) -> Option<Credential> {
         Kind::Static => {
             section.refuse_others(&["kind", "user", "password"]);
             let user = section.require("user", "the database role, as user = \"app\"");
-            let password = section.require("password", "as password = \"env:APP_PASSWORD\"");
-            let (user, password) = (user?.text("\"app\""), secret(&password?));
-            Some(Credential::Static { user: user?.to_owned(), password: password? })
+            let password = match section.get("password") {
+                None if certificate => None,
+                _ => {
+                    let wants = "as password = \"env:APP_PASSWORD\"";
+                    Some(secret(&section.require("password", wants)?)?)
+                }
+            };
+            Some(Credential::Static { user: user?.text("\"app\"")?.to_owned(), password })
         }
     }
 }

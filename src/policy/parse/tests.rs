@@ -48,7 +48,7 @@ fn the_whole_language_is_read_into_types() {
     assert_eq!(target.credential, Credential::Ephemeral { admin_url });
     let legacy = Credential::Static {
         user: "app".to_owned(),
-        password: SecretRef::File("legacy.password".into()),
+        password: Some(SecretRef::File("legacy.password".into())),
     };
     assert_eq!(policy.targets["legacy"].credential, legacy);
 

@@ -254,6 +254,9 @@ impl Session {
 
     /// The server has closed its side.
     pub fn server_gone(&mut self) {
+        if self.phase != Phase::Closed {
+            self.unanswered("08006", self.server_heard());
+        }
         match (self.phase, self.server.last_words()) {
             (Phase::Open, None) => self.end("08006", "the database closed the connection"),
             (Phase::Open, Some(words)) => {

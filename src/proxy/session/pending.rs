@@ -381,6 +381,16 @@ impl Pending {
         self.queue.iter().skip(1).any(|expected| matches!(expected, Expected::OwnParse(_)))
     }
 
+    /// Nothing is expected any more. Returns the statements whose outcome was.
+    pub(super) fn abandon(&mut self) -> Vec<Run> {
+        let expected = std::mem::take(&mut self.queue);
+        let runs = expected.into_iter().filter_map(|expected| match expected {
+            Expected::Execute(run) | Expected::Query(run) => Some(run),
+            _ => None,
+        });
+        runs.collect()
+    }
+
     /// What is queued to run never will, for this error.
     pub(super) fn fail_queued(&mut self, sqlstate: &str) {
         for run in self.queue.iter_mut().filter_map(Expected::run_mut) {

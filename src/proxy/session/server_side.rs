@@ -35,6 +35,8 @@ pub(super) struct ServerSide {
     withholding: bool,
     /// The FATAL error that the server has ended the connection with.
     last_words: Option<String>,
+    /// When its last bytes came, since the connection's start.
+    heard: Duration,
 }
 
 impl ServerSide {
@@ -61,6 +63,7 @@ fn is_row(tag: u8) -> bool {
 impl Session {
     /// Takes bytes from the server. `now` is the time since the connection's start.
     pub fn server_bytes(&mut self, bytes: &[u8], now: Duration) {
+        self.server.heard = now;
         let mut bytes = bytes;
         while !bytes.is_empty() && self.phase != Phase::Closed {
             if let Err(error) = self.server_step(&mut bytes, now) {
@@ -223,13 +226,32 @@ impl Session {
                 hygiene::clean_notice(&mut fields, self.sight());
                 fields.notice_response(&mut self.to_client);
             }
-            b'A' => self.to_client.extend_from_slice(message),
+            b'A' => self.notification(message)?,
             b'S' => self.setting(message)?,
             b'E' => self.error(ErrorFields::parse(message)?, now),
             b'Z' => self.ready(message, now)?,
             b'D' | b'd' => self.whole_row(message, Header { tag, length: message.len() })?,
             _ => self.answer(tag, message, now)?,
         }
+        Ok(())
+    }
+
+    /// Somebody has notified a channel that this connection listens on. What they send
+    /// with it could be anything that they see: a role with masks learns that it came.
+    fn notification(&mut self, message: &[u8]) -> Result<(), WireError> {
+        let mut found = wire::parse_notification(message)?;
+        let shown = !self.config.masks;
+        self.record(Record::Notification {
+            connection: self.config.connection,
+            channel: found.channel.to_owned(),
+            process: found.process,
+            bytes: u64::try_from(found.payload.len()).unwrap_or(u64::MAX),
+            shown,
+        });
+        if !shown {
+            found.payload = b"";
+        }
+        wire::notification(found, &mut self.to_client);
         Ok(())
     }
 
@@ -432,8 +454,9 @@ impl Session {
         if fields.is_fatal() {
             hygiene::clean_error(&mut fields, sight);
             self.server.last_words = Some(format!("SQLSTATE {}", fields.sqlstate()));
+            let sqlstate = fields.sqlstate().to_owned();
             fields.error_response(&mut self.to_client);
-            return;
+            return self.unanswered(&sqlstate, now);
         }
         let sqlstate = fields.sqlstate().to_owned();
         let mut skips = true;
@@ -503,6 +526,19 @@ impl Session {
                 (false, _) => {}
             }
         }
+    }
+
+    /// The server answers nothing any more: what it was asked to run has this outcome.
+    pub(super) fn unanswered(&mut self, sqlstate: &str, now: Duration) {
+        for mut run in self.pending.abandon() {
+            run.sqlstate.get_or_insert_with(|| sqlstate.to_owned());
+            self.complete(run, now);
+        }
+    }
+
+    /// When the server was last heard.
+    pub(super) fn server_heard(&self) -> Duration {
+        self.server.heard
     }
 
     /// The server skips to the next Sync.

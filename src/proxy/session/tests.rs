@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 mod detection;
 mod holds;
+mod unasked;
 
 use super::{Effect, Session, SessionConfig};
 use crate::{

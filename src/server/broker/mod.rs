@@ -166,7 +166,10 @@ impl Broker {
         let address = Address::of(target, &self.folder)?;
         let (user, password, credential) = match &target.credential {
             Credential::Static { user, password } => {
-                let password = secret(&target.name, password, &self.folder)?;
+                let password = match password {
+                    Some(password) => secret(&target.name, password, &self.folder)?,
+                    None => SecretString::from(""),
+                };
                 (user.clone(), password, CredentialKind::Static)
             }
             Credential::Ephemeral { admin_url } => {
@@ -182,6 +185,9 @@ impl Broker {
             password,
             sslmode: address.sslmode,
             ca_pem: address.ca_pem,
+            sslnegotiation: address.sslnegotiation,
+            channel_binding: address.channel_binding,
+            client_certificate: address.client_certificate,
             credential,
         })
     }

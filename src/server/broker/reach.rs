@@ -1,7 +1,7 @@
 //! Reaching a target's database as its administrator: secrets, addresses,
 //! connections, and what may be told of an error.
 
-use std::{path::Path, time::Duration};
+use std::{io::Read as _, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::BrokerError;
 use crate::{
+    api::{ChannelBindingUse, ClientCertificate, SslNegotiation},
     policy::{SecretRef, Target},
     server::config::on_loopback,
 };
@@ -37,6 +38,9 @@ pub(super) struct Address {
     pub(super) database: String,
     pub(super) sslmode: String,
     pub(super) ca_pem: Option<String>,
+    pub(super) sslnegotiation: SslNegotiation,
+    pub(super) channel_binding: ChannelBindingUse,
+    pub(super) client_certificate: Option<ClientCertificate>,
 }
 
 impl Address {
@@ -53,6 +57,15 @@ impl Address {
             ),
             None => None,
         };
+        let client_certificate = match (query("sslcert"), query("sslkey")) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate {
+                chain_pem: std::fs::read_to_string(folder.join(certificate))
+                    .map_err(|error| broken(format!("sslcert: {error}")))?,
+                key_pem: private_key(&folder.join(key))
+                    .map_err(|why| broken(format!("sslkey: {why}")))?,
+            }),
+            _ => None,
+        };
         let host = url.host_str().ok_or_else(|| broken("its URL has no host".to_owned()))?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         Ok(Self {
@@ -65,8 +78,40 @@ impl Address {
                 if local { "disable" } else { "verify-full" }.to_owned()
             }),
             ca_pem,
+            sslnegotiation: match query("sslnegotiation").as_deref() {
+                Some("direct") => SslNegotiation::Direct,
+                _ => SslNegotiation::Postgres,
+            },
+            channel_binding: match query("channel_binding").as_deref() {
+                Some("disable") => ChannelBindingUse::Disable,
+                Some("require") => ChannelBindingUse::Require,
+                _ => ChannelBindingUse::Prefer,
+            },
+            client_certificate,
         })
     }
+}
+
+/// Reads a private key from a file that nobody else can: as libpq demands, 0600 where it
+/// belongs to us, 0640 where it belongs to root.
+fn private_key(path: &Path) -> Result<SecretString, String> {
+    let mut file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    // Of the open file: the path may lead elsewhere a moment later.
+    let about = file.metadata().map_err(|error| error.to_string())?;
+    let others = match about.uid() {
+        0 => 0o037,
+        owner if owner == rustix::process::geteuid().as_raw() => 0o077,
+        _ => return Err("the file belongs to neither pgate's user nor root".to_owned()),
+    };
+    if !about.is_file() || about.len() > LARGEST_SECRET {
+        return Err("it is not a file of a key's size".to_owned());
+    }
+    if about.mode() & others != 0 {
+        return Err("others may read the file; make it private (chmod 600)".to_owned());
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(|error| error.to_string())?;
+    Ok(SecretString::from(text.as_str()))
 }
 
 fn percent(text: &str) -> String {
@@ -188,11 +233,10 @@ pub(in crate::server) async fn connect_by_url(
 pub(in crate::server) async fn connect_as_shared(
     target: &Target,
     user: &str,
-    password: &SecretRef,
+    password: Option<&SecretRef>,
     folder: &Path,
 ) -> Result<PgConnection, BrokerError> {
     let address = Address::of(target, folder)?;
-    let password = secret(&target.name, password, folder)?;
     let mode = match address.sslmode.as_str() {
         "disable" => PgSslMode::Disable,
         "require" => PgSslMode::Require,
@@ -204,11 +248,18 @@ pub(in crate::server) async fn connect_as_shared(
         .port(address.port)
         .database(&address.database)
         .username(user)
-        .password(password.expose_secret())
         .ssl_mode(mode)
         .application_name("pgate broker")
         .options(OPTIONS)
         .disable_statement_logging();
+    if let Some(password) = password {
+        options = options.password(secret(&target.name, password, folder)?.expose_secret());
+    }
+    if let Some(ClientCertificate { chain_pem, key_pem }) = address.client_certificate {
+        options = options
+            .ssl_client_cert_from_pem(chain_pem.into_bytes())
+            .ssl_client_key_from_pem(key_pem.expose_secret());
+    }
     if let Some(pem) = address.ca_pem {
         options = options.ssl_root_cert_from_pem(pem.into_bytes());
     }
@@ -274,7 +325,7 @@ mod tests {
             url: url.parse().unwrap(),
             credential: Credential::Static {
                 user: "app".into(),
-                password: SecretRef::Env("NO_SUCH_VARIABLE".into()),
+                password: Some(SecretRef::Env("NO_SUCH_VARIABLE".into())),
             },
         }
     }
@@ -298,6 +349,41 @@ mod tests {
             );
             assert_eq!(address.database, "shop");
         }
+    }
+
+    #[test]
+    fn a_client_certificate_is_read_and_its_key_only_from_a_private_file() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("client.key");
+        std::fs::write(folder.path().join("client.crt"), "certificate").unwrap();
+        std::fs::write(&key, "hunter2").unwrap();
+        let url = "postgres://h/shop?sslmode=require&sslcert=client.crt&sslkey=client.key\
+                   &sslnegotiation=direct&channel_binding=require";
+        let target = target(url);
+        // Root's own keys may be read by a group; these tests may run as root.
+        let ours = if rustix::process::geteuid().is_root() { 0o640 } else { 0o600 };
+        for (mode, reads) in [(0o600, true), (ours, true), (0o644, false), (0o660, false)] {
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+            match Address::of(&target, folder.path()) {
+                Ok(address) => {
+                    assert!(reads, "{mode:o}");
+                    let shown = address.client_certificate.unwrap();
+                    assert_eq!(shown.chain_pem, "certificate");
+                    assert_eq!(shown.key_pem.expose_secret(), "hunter2");
+                    assert!(!format!("{shown:?}").contains("hunter2"));
+                    assert_eq!(address.sslnegotiation, SslNegotiation::Direct);
+                    assert_eq!(address.channel_binding, ChannelBindingUse::Require);
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(!reads && error.contains("chmod 600"), "{mode:o}: {error}");
+                }
+            }
+        }
+        std::fs::remove_file(&key).unwrap();
+        std::fs::create_dir(&key).unwrap();
+        assert!(Address::of(&target, folder.path()).is_err());
     }
 
     #[tokio::test]

@@ -295,6 +295,7 @@ fn summary(facts: &Facts) -> String {
     parts.extend(facts.prepared.iter().map(|name| format!("prepared {name}")));
     parts.extend(facts.actions.iter().map(|action| format!("+{}", word(action))));
     parts.extend(facts.side_doors.iter().map(|door| format!("door {}", word(door))));
+    parts.extend(facts.channels.iter().map(|channel| format!("channel {channel}")));
     if facts.relations.iter().any(|used| used.unfiltered) {
         parts.push("unfiltered".into());
     }

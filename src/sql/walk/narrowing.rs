@@ -112,6 +112,7 @@ impl Walk<'_> {
             facts.types.len(),
             facts.settings.len(),
             facts.side_doors.len(),
+            facts.channels.len(),
             facts.lookups.len(),
             facts.prepared.len(),
             facts.actions.len(),
@@ -122,7 +123,7 @@ impl Walk<'_> {
         let (writes, transaction) = (self.writes, self.facts.transaction);
         let found = walk(self);
         let [relations, columns, functions, operators, types, settings, doors, rest @ ..] = lengths;
-        let [lookups, prepared, actions, unclassified, scopes, ctes] = rest;
+        let [channels, lookups, prepared, actions, unclassified, scopes, ctes] = rest;
         let facts = &mut self.facts;
         facts.relations.truncate(relations);
         facts.columns.truncate(columns);
@@ -131,6 +132,7 @@ impl Walk<'_> {
         facts.types.truncate(types);
         facts.settings.truncate(settings);
         facts.side_doors.truncate(doors);
+        facts.channels.truncate(channels);
         facts.lookups.truncate(lookups);
         facts.prepared.truncate(prepared);
         facts.actions.truncate(actions);

@@ -4,10 +4,10 @@
 use pg_query::{
     Node, NodeEnum,
     protobuf::{
-        ClusterStmt, ConstraintsSetStmt, CopyStmt, ExecuteStmt, ExplainStmt, FuncCall, LockStmt,
-        ObjectType, PrepareStmt, RangeVar, RefreshMatViewStmt, ReindexObjectType, ReindexStmt,
-        TransactionStmt, TransactionStmtKind, TruncateStmt, VacuumRelation, VacuumStmt,
-        VariableSetKind, VariableSetStmt, a_const,
+        ClusterStmt, ConstraintsSetStmt, CopyStmt, ExecuteStmt, ExplainStmt, FuncCall, ListenStmt,
+        LockStmt, NotifyStmt, ObjectType, PrepareStmt, RangeVar, RefreshMatViewStmt,
+        ReindexObjectType, ReindexStmt, TransactionStmt, TransactionStmtKind, TruncateStmt,
+        VacuumRelation, VacuumStmt, VariableSetKind, VariableSetStmt, a_const,
     },
 };
 
@@ -82,8 +82,11 @@ impl Walk<'_> {
                     }
                 }
             }
-            NodeEnum::NotifyStmt(_) | NodeEnum::ListenStmt(_) => {
+            // The payload is a constant: the grammar takes nothing else.
+            NodeEnum::NotifyStmt(NotifyStmt { conditionname, payload: _, payload_location: _ })
+            | NodeEnum::ListenStmt(ListenStmt { conditionname }) => {
                 self.side_door(SideDoor::Notification);
+                self.facts.channels.push(conditionname.clone());
             }
             // It only ever ends what was begun by LISTEN; pools send it with each reset.
             NodeEnum::UnlistenStmt(_) => {}

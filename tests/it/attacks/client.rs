@@ -197,7 +197,7 @@ impl Client {
             ("database".to_owned(), self.door.database.clone()),
         ]);
         parameters.extend(more.clone());
-        let startup = wire::startup_message(&parameters).expect("a start-up");
+        let startup = wire::startup_message(wire::PROTOCOL_3_0, &parameters).expect("a start-up");
         self.send(&startup).await;
         if let Some(password) = self.door.password.clone() {
             self.authenticate(&password).await;

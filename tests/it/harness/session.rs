@@ -17,7 +17,7 @@ use pgate::{
 /// A running session and its log.
 pub(crate) struct Carried {
     pub(crate) running: Running,
-    spool: Arc<Spool>,
+    pub(crate) spool: Arc<Spool>,
     _folder: tempfile::TempDir,
 }
 

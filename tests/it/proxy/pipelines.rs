@@ -158,7 +158,8 @@ async fn direct(access: &DatabaseAccess) -> Peer<TcpStream> {
     let mut peer = Peer { stream, input: Vec::new() };
     let parameters = [("user", &access.user), ("database", &access.database)]
         .map(|(name, value)| (name.to_owned(), value.clone()));
-    peer.say(&wire::startup_message(&parameters.into()).expect("a start-up")).await;
+    peer.say(&wire::startup_message(wire::PROTOCOL_3_0, &parameters.into()).expect("a start-up"))
+        .await;
     let first = ClientFirst::new("", "pipelines", ChannelBinding::Unsupported);
     peer.message().await;
     let initial = first.message();
