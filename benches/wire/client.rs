@@ -51,7 +51,7 @@ impl Client {
         parameters: &BTreeMap<String, String>,
         password: &str,
     ) -> anyhow::Result<()> {
-        self.socket.write_all(&wire::startup_message(parameters)?)?;
+        self.socket.write_all(&wire::startup_message(wire::PROTOCOL_3_0, parameters)?)?;
         let first = ClientFirst::new("", "bench-bench-bench-bench", ChannelBinding::Unsupported);
         let Authentication::Sasl(_) = self.authentication()? else {
             bail!("a SCRAM login was expected");

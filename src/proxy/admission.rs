@@ -5,6 +5,7 @@
 //! demands one as an argument, and only this module can make one. It refuses to
 //! know about sockets or messages.
 
+mod logged;
 mod permit;
 mod refusal;
 mod review;
@@ -19,7 +20,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
 
 pub(super) use self::review::Line;
@@ -242,7 +242,7 @@ impl Admission {
             connection: request.connection,
             statement,
             protocol: request.protocol,
-            sql: logged_text(&request.sql, &verdict),
+            sql: logged::text(&request.sql, &verdict),
             parameters: request.parameters.to_vec(),
             verdict,
         }));
@@ -509,23 +509,4 @@ fn text(rewritten: Option<&Rewritten>) -> Option<&str> {
 /// The approval of the run that an Execute goes on with.
 fn begun(request: &StatementRequest) -> Option<&Approval> {
     request.begun.as_ref().and_then(|permit| permit.word())
-}
-
-/// The longest text that the log keeps of a refused statement, in bytes. What is
-/// allowed is kept whole, and is never longer: the reader refuses it.
-const LONGEST_REFUSED: usize = 1 << 20;
-/// What is kept of a longer one, in bytes.
-const KEPT_OF_REFUSED: usize = 8 * 1024;
-
-/// A statement's text for the log: one that is refused for its length is cut.
-fn logged_text(sql: &str, verdict: &Verdict) -> String {
-    let Verdict::Deny(_) = verdict else { return sql.to_owned() };
-    if sql.len() <= LONGEST_REFUSED {
-        return sql.to_owned();
-    }
-    let kept = sql.floor_char_boundary(KEPT_OF_REFUSED);
-    let (kept, _) = sql.split_at(kept);
-    let digest = Sha256::digest(sql.as_bytes());
-    let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("{kept} … ({} bytes, SHA-256 {digest})", sql.len())
 }

@@ -1,0 +1,24 @@
+//! What the session log keeps of a statement's text.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::policy::Verdict;
+
+/// The longest text that the log keeps of a refused statement, in bytes. What is
+/// allowed is kept whole, and is never longer: the reader refuses it.
+const LONGEST_REFUSED: usize = 1 << 20;
+/// What is kept of a longer one, in bytes.
+const KEPT_OF_REFUSED: usize = 8 * 1024;
+
+/// A statement's text for the log: one that is refused for its length is cut.
+pub(super) fn text(sql: &str, verdict: &Verdict) -> String {
+    let Verdict::Deny(_) = verdict else { return sql.to_owned() };
+    if sql.len() <= LONGEST_REFUSED {
+        return sql.to_owned();
+    }
+    let kept = sql.floor_char_boundary(KEPT_OF_REFUSED);
+    let (kept, _) = sql.split_at(kept);
+    let digest = Sha256::digest(sql.as_bytes());
+    let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("{kept} … ({} bytes, SHA-256 {digest})", sql.len())
+}
