@@ -252,22 +252,26 @@ fn builtin(
 
 /// The first action that the role isn't allowed.
 fn missing(statements: &[Statement], role: &Role, catalog: &Catalog) -> Option<Action> {
-    statements.iter().find_map(|statement| {
-        let of_relations = statement.facts.relations.iter().find_map(|used| {
-            let (schema, name) = match used.resolution {
-                Resolution::Relation(oid) => {
-                    let relation = catalog.relation(oid)?;
-                    (relation.schema.as_str(), relation.name.as_str())
-                }
-                Resolution::Unknown => (used.name.schema.as_deref()?, used.name.name.as_str()),
-            };
-            (!role.may(used.action, Object::Relation(schema, name))).then_some(used.action)
-        });
-        let of_none = || {
-            let actions = &statement.facts.actions;
-            actions.iter().copied().find(|action| !role.may(*action, Object::Everything))
+    let lacks = |used: &RelationUse, action: Action| {
+        let (schema, name) = match used.resolution {
+            Resolution::Relation(oid) => {
+                let relation = catalog.relation(oid)?;
+                (relation.schema.as_str(), relation.name.as_str())
+            }
+            Resolution::Unknown => (used.name.schema.as_deref()?, used.name.name.as_str()),
         };
-        of_relations.or_else(of_none)
+        (!role.may(action, Object::Relation(schema, name))).then_some(action)
+    };
+    statements.iter().find_map(|statement| {
+        let facts = &statement.facts;
+        let of_relations = || facts.relations.iter().find_map(|used| lacks(used, used.action));
+        let of_targets = || {
+            let mut read = facts.targets_read().into_keys();
+            read.find_map(|at| lacks(facts.relations.get(at)?, Action::Select))
+        };
+        let of_none =
+            || facts.actions.iter().copied().find(|action| !role.may(*action, Object::Everything));
+        of_relations().or_else(of_targets).or_else(of_none)
     })
 }
 

@@ -160,7 +160,7 @@ impl Ruling {
     }
 
     /// An earlier decision on exactly this text that still holds.
-    pub(super) fn recall(&self, sql: &str, now: Timestamp) -> Option<Arc<Decided>> {
+    pub fn recall(&self, sql: &str, now: Timestamp) -> Option<Arc<Decided>> {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let current = remembered.minute == self.minute(now);
         current.then(|| remembered.decisions.get(sql).cloned()).flatten()

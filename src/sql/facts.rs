@@ -1,6 +1,6 @@
 //! The facts of a statement: what it does, as data that policy can decide on.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -211,6 +211,22 @@ impl Facts {
             unclassified: Vec::new(),
         }
     }
+
+    /// The targets of writes (indices into [`Facts::relations`]) of which the statement
+    /// also reads columns: a condition, a source or ON CONFLICT refers to them, or
+    /// RETURNING shows them; with whether one of them is shown.
+    pub fn targets_read(&self) -> BTreeMap<usize, bool> {
+        let mut read = BTreeMap::new();
+        for column in &self.columns {
+            for (at, _) in &column.candidates {
+                let written = self.relations.get(*at).is_some_and(|used| used.access.is_write());
+                if written {
+                    *read.entry(*at).or_default() |= column.context == ColumnContext::Returning;
+                }
+            }
+        }
+        read
+    }
 }
 
 /// Whether anybody outside the server can tell how many rows a statement writes.
@@ -262,6 +278,16 @@ pub enum Access {
     Ddl,
     /// VACUUM, ANALYZE, REINDEX, CLUSTER, REFRESH.
     Maintain,
+}
+
+impl Access {
+    /// Whether it is the target of an INSERT, UPDATE, DELETE or MERGE.
+    pub fn is_write(self) -> bool {
+        match self {
+            Self::Insert | Self::Update | Self::Delete | Self::Merge => true,
+            Self::Scan | Self::Lock | Self::Truncate | Self::Ddl | Self::Maintain => false,
+        }
+    }
 }
 
 /// What a name means in the catalog.

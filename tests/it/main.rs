@@ -1,11 +1,13 @@
 //! pgate's integration tests: one binary, one module for each thing that a
 //! person would try.
 
+mod agreement;
 mod attacks;
 mod catalog;
 mod cli;
 mod cluster;
 mod connect;
+mod curated;
 mod demo;
 mod documentation;
 mod drivers;
@@ -27,7 +29,6 @@ mod policy;
 mod privileges;
 mod proxy;
 mod regression;
-mod safe_functions;
 mod server;
 mod shop;
 mod stage;

@@ -47,7 +47,14 @@ impl Judge<'_> {
             (Unreadable::TellingRows { of }, _) => {
                 format!("which rows the view {name} has would tell of {of}, which is masked")
             }
-            (_, Access::Insert | Access::Update | Access::Delete | Access::Merge) => return Ok(()),
+            // A write that reads the view is a read like any other.
+            (Unreadable::CallersRights, access) if access.is_write() && self.reads_target(oid) => {
+                format!(
+                    "the write reads the view {name}, which reads masked columns with its \
+                     caller's rights (security_invoker)"
+                )
+            }
+            (_, access) if access.is_write() => return Ok(()),
             (Unreadable::NothingClean, _) => {
                 format!("the view {name} shows nothing but masked columns")
             }
@@ -60,6 +67,16 @@ impl Judge<'_> {
             rule: rule.unwrap_or_else(|| super::builtin("view")),
             reason,
             hint: "Query the tables that it is made of: their masks are applied there.".to_owned(),
+        })
+    }
+
+    /// Whether the statement reads columns of this relation, to which it writes.
+    fn reads_target(&self, oid: Oid) -> bool {
+        let facts = &self.statement.facts;
+        let mut targets = facts.targets_read().into_keys();
+        targets.any(|at| {
+            let used = facts.relations.get(at);
+            used.is_some_and(|used| used.resolution == Resolution::Relation(oid))
         })
     }
 

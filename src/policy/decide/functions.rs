@@ -189,7 +189,7 @@ mod tests {
             binary_upgrade_create_empty_extension pg_event_trigger_ddl_commands \
             pg_logical_emit_message pg_replication_origin_create pg_import_system_collations \
             brin_summarize_new_values gin_clean_pending_list pg_extension_config_dump \
-            pg_relation_filepath pg_stat_reset current_query";
+            pg_relation_filepath pg_stat_reset current_query pg_extension_update_paths";
         for door in doors.split_whitespace() {
             assert_eq!(SAFE.get(door), None, "{door}");
         }

@@ -122,6 +122,7 @@ impl Judge<'_> {
         for used in &facts.relations {
             self.relation(used)?;
         }
+        self.targets_read()?;
         self.actions()?;
         self.channels()?;
         for door in &facts.side_doors {
@@ -327,6 +328,12 @@ impl Judge<'_> {
 
     /// An action on something must be allowed, and not denied. A hold is noted.
     fn stands(&mut self, occasion: Occasion<'_>, shown: &str) -> Result<(), Denied> {
+        self.stands_uncounted(occasion, shown)?;
+        self.count(occasion, shown)
+    }
+
+    /// The same for what has no rows to count.
+    fn stands_uncounted(&mut self, occasion: Occasion<'_>, shown: &str) -> Result<(), Denied> {
         let action = occasion.action;
         match self.role.standing(&occasion) {
             Standing::Denied(rule) => return Err(self.denied_by(rule, action, shown)),
@@ -359,7 +366,7 @@ impl Judge<'_> {
                 });
             }
         }
-        self.count(occasion, shown)
+        Ok(())
     }
 
     /// One hold for each who must approve, by every rule that holds it.

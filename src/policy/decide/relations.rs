@@ -6,14 +6,16 @@ use super::{Judge, builtin, functions::shown};
 use crate::{
     policy::{
         Denied,
+        compile::is_system,
         standing::{Object, Occasion, Standing},
     },
     sql::{Access, Action, Name, Relation, RelationUse, Resolution},
 };
 
-/// What psql's `\d` and drivers read of PostgreSQL's own catalog. Left out is what
-/// holds values of rows (statistics, large objects), secrets (user mappings,
-/// passwords, subscriptions), files, and what other sessions do.
+/// What psql's `\d` and drivers read of PostgreSQL's own catalog, by a documented rule
+/// (`catalog_relations.sql`). Left out is what holds values of rows (statistics, large
+/// objects), secrets (user mappings, passwords, subscriptions), files, and what other
+/// sessions do.
 static CATALOG: LazyLock<HashSet<&str>> =
     LazyLock::new(|| include_str!("catalog_relations.txt").lines().collect());
 
@@ -46,6 +48,7 @@ impl Judge<'_> {
             _ => {
                 self.columns_stand(used, relation)?;
                 self.beneath_stands(used, relation)?;
+                self.callers_rights_stand(used, relation)?;
                 if used.action.is_definition() { self.needs_owner() } else { Ok(()) }
             }
         }
@@ -114,6 +117,33 @@ impl Judge<'_> {
         }
     }
 
+    /// Whoever refers to columns of what they write reads them: a condition tells of their
+    /// values, RETURNING shows them. PostgreSQL too wants the privilege to read for that.
+    pub(super) fn targets_read(&mut self) -> Result<(), Denied> {
+        let facts = &self.statement.facts;
+        for (at, returned) in facts.targets_read() {
+            let Some(used) = facts.relations.get(at) else { continue };
+            let Resolution::Relation(oid) = used.resolution else { continue };
+            let Some(relation) = self.catalog.relation(oid) else { continue };
+            let reads = RelationUse {
+                access: Access::Scan,
+                action: Action::Select,
+                unfiltered: false,
+                ..used.clone()
+            };
+            let (schema, name) = (relation.schema.as_str(), relation.name.as_str());
+            let occasion = self.occasion(Action::Select, Object::Relation(schema, name));
+            let shown = format!("{schema}.{name}, of which the statement reads columns");
+            if returned {
+                self.stands(occasion, &shown)?;
+            } else {
+                self.stands_uncounted(occasion, &shown)?;
+            }
+            self.beneath_stands(&reads, relation)?;
+        }
+        Ok(())
+    }
+
     /// What is denied or held on the rows of a relation is so under every name that
     /// they have.
     fn beneath_stands(&mut self, used: &RelationUse, relation: &Relation) -> Result<(), Denied> {
@@ -135,6 +165,40 @@ impl Judge<'_> {
             }
             Standing::Allowed(_) | Standing::NotNow(_) | Standing::Unmentioned => Ok(()),
         }
+    }
+
+    /// A view that uses its relations with its caller's rights (security_invoker) needs
+    /// these: to read all of them, and to write where it is written to.
+    fn callers_rights_stand(
+        &mut self,
+        used: &RelationUse,
+        relation: &Relation,
+    ) -> Result<(), Denied> {
+        let mut views = vec![relation];
+        let mut seen = HashSet::new();
+        while let Some(view) = views.pop() {
+            for (oid, _) in &view.view_reads {
+                let Some(read) = self.catalog.relation(*oid) else { continue };
+                if !seen.insert((view.oid, *oid)) {
+                    continue;
+                }
+                views.push(read);
+                if !view.security_invoker || is_system(&read.schema) {
+                    continue;
+                }
+                let (schema, name) = (read.schema.as_str(), read.name.as_str());
+                let shown = format!(
+                    "{schema}.{name}, which {}.{} uses with its caller's rights",
+                    view.schema, view.name
+                );
+                let object = Object::Relation(schema, name);
+                self.stands_uncounted(self.occasion(Action::Select, object), &shown)?;
+                if used.access.is_write() && view.oid == relation.oid {
+                    self.stands_uncounted(self.occasion(used.action, object), &shown)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// PostgreSQL's own: reading it for a description of the database is for everybody.

@@ -11,6 +11,8 @@
 --   3. it isn't one of those that reach further than the statement: server files,
 --      other sessions, SQL in strings, large objects, locks, statistics,
 --      replication, the server's configuration.
+-- What takes the name of a type as text (to_regtype, to_regtypemod) may run the type's own
+-- reading of its modifier, which is C code that only a superuser can have brought in.
 -- A name followed by "write" is for roles that may write.
 WITH reviewed_volatile (name) AS (
     VALUES ('random'), ('setseed'), ('clock_timestamp'), ('timeofday'), ('gen_random_uuid'),
@@ -55,6 +57,8 @@ refused (pattern) AS (
            ('^pg_listening'), ('^pg_notification'), ('^pg_isolation'), ('^current_query$'),
            ('^pg_tablespace_databases'), ('^pg_split_walfile'), ('^pg_get_multixact'), ('^mxid_age$'),
            ('^pg_available_'),
+           -- It reads the folder of extensions, as those above do.
+           ('^pg_extension_update'),
            -- The type that they read a value as, and so the code that runs, is in a string.
            ('^pg_input_'), ('largeobject'), ('^pg_subscription'),
            ('handler$'), ('^pg_xact_')

@@ -1,83 +1,66 @@
 //! Which settings a session may change.
 //!
-//! Three groups: harmless ones that everybody may change (some only to certain
-//! values), ones that no role can open, and the rest, which a role names in
-//! `settings`, or opens as a whole there by `"*"`.
+//! `settings.txt` says it of every setting that PostgreSQL 14 to 18 lets a session
+//! change (those whose context is `user` or `superuser`), and of the names that SET has
+//! of its own. A test holds the file to the version at hand, `tests/versions` to each. The
+//! rule by which a setting is
+//!
+//! - `harmless`: it changes only how values are shown or read back, how long the session
+//!   itself waits, how it plans, or who the client says it is. Everybody may change it;
+//! - `checked`: some values of it are harmless, and everybody may set it to these;
+//! - `never`: it changes who runs statements, how their text or names are read, what
+//!   plans, errors or the log print, which code is loaded, where files lie, or what is
+//!   checked. No role can open it;
+//! - `open`: none of these, but what it costs others is for the role to say: it names it
+//!   in `settings`, or all of them by `"*"`. So it is with an extension's own, which have a dot in their names.
+//!
+//! Any other name is refused: a later version's setting may be anything.
+
+use std::{collections::HashMap, sync::LazyLock};
 
 use crate::{
     policy::{Denied, Role, RuleRef},
     sql::{SettingUse, SettingValue},
 };
 
-/// Settings that no role can open: they change who runs statements, how text is
-/// read, what errors and plans print, what code is loaded, or how names resolve.
-const NEVER: [&str; 38] = [
-    "allow_in_place_tablespaces",
-    "allow_system_table_mods",
-    "backslash_quote",
-    "backtrace_functions",
-    "client_encoding",
-    "createrole_self_grant",
-    "debug_pretty_print",
-    "debug_print_parse",
-    "debug_print_plan",
-    "debug_print_rewritten",
-    "default_tablespace",
-    "default_transaction_read_only",
-    "dynamic_library_path",
-    "event_triggers",
-    "exit_on_error",
-    "ignore_checksum_failure",
-    "ignore_system_indexes",
-    "jit_debugging_support",
-    "jit_dump_bitcode",
-    "jit_provider",
-    "lo_compat_privileges",
-    "local_preload_libraries",
-    "names",
-    "restrict_nonsystem_relation_kind",
-    "role",
-    "row_security",
-    "search_path",
-    "seed",
-    "session_authorization",
-    "session_preload_libraries",
-    "session_replication_role",
-    "standard_conforming_strings",
-    "synchronize_seqscans",
-    "temp_tablespaces",
-    "track_activities",
-    "transaction_snapshot",
-    "transform_null_equals",
-    "zero_damaged_pages",
-];
+/// How a setting stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::policy) enum Standing {
+    /// Everybody may change it.
+    Harmless,
+    /// Everybody may set it to some values.
+    Checked,
+    /// No role can open it.
+    Never,
+    /// A role can open it.
+    Open,
+    /// Nobody has looked at it.
+    Unknown,
+}
 
-/// Settings that change only how values are shown, how long things wait, or who
-/// the client says it is.
-const HARMLESS: [&str; 18] = [
-    "application_name",
-    "datestyle",
-    "timezone",
-    "time zone",
-    "intervalstyle",
-    "extra_float_digits",
-    "bytea_output",
-    "xmlbinary",
-    "xmloption",
-    "lc_monetary",
-    "lc_numeric",
-    "lc_time",
-    "lock_timeout",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-    "array_nulls",
-    "jit",
-    "plan_cache_mode",
-];
+static SETTINGS: LazyLock<HashMap<&str, Standing>> = LazyLock::new(|| {
+    let line = |line: &'static str| {
+        let (name, standing) = line.split_once(": ").expect("a name and how it stands");
+        let standing = match standing {
+            "harmless" => Standing::Harmless,
+            "checked" => Standing::Checked,
+            "never" => Standing::Never,
+            "open" => Standing::Open,
+            other => panic!("{name} stands in no known way: {other}"),
+        };
+        (name, standing)
+    };
+    include_str!("settings.txt").lines().map(line).collect()
+});
 
-/// Whether no role may open the setting, which is given in lower case.
-pub(in crate::policy) fn is_never(name: &str) -> bool {
-    NEVER.contains(&name) || name.starts_with("log_") || name.starts_with("debug_")
+/// How the setting stands, whose name is given in lower case.
+pub(in crate::policy) fn standing(name: &str) -> Standing {
+    match SETTINGS.get(name) {
+        Some(standing) => *standing,
+        None if name.starts_with("log_") || name.starts_with("debug_") => Standing::Never,
+        None if name.contains('.') => Standing::Open,
+        None => Standing::Unknown,
+    }
 }
 
 /// Refuses a change, or stays silent where it may be made. `search_path` is the
@@ -124,16 +107,27 @@ pub(super) fn refuse(setting: &SettingUse, role: &Role, search_path: &[String]) 
         | "default_transaction_isolation"
         | "default_transaction_deferrable" => (true, ""),
         "default_transaction_read_only" => (is(&["on", "true", "yes", "1"]), "on"),
-        _ if HARMLESS.contains(&name) => (true, ""),
-        _ if is_never(name) => (false, "nothing"),
-        _ if role.settings.iter().any(|open| open == name || open == "*") => (true, ""),
-        _ => {
-            return Some(Denied {
-                rule: RuleRef { rule: "builtin.setting".to_owned(), place: None },
-                reason: format!("role {} may not change the setting {name}", role.name),
-                hint: format!("A role opens it with settings = [\"{name}\"]."),
-            });
-        }
+        _ => match standing(name) {
+            Standing::Harmless => (true, ""),
+            Standing::Checked | Standing::Never => (false, "nothing"),
+            Standing::Open if role.settings.iter().any(|open| open == name || open == "*") => {
+                (true, "")
+            }
+            Standing::Open => {
+                return Some(Denied {
+                    rule: RuleRef { rule: "builtin.setting".to_owned(), place: None },
+                    reason: format!("role {} may not change the setting {name}", role.name),
+                    hint: format!("A role opens it with settings = [\"{name}\"]."),
+                });
+            }
+            Standing::Unknown => {
+                return Some(Denied {
+                    rule: RuleRef { rule: "builtin.setting".to_owned(), place: None },
+                    reason: format!("pgate doesn't know the setting {name}"),
+                    hint: "It is none of PostgreSQL 14 to 18.".to_owned(),
+                });
+            }
+        },
     };
     (!fits).then(|| Denied {
         rule: RuleRef { rule: "builtin.setting".to_owned(), place: None },

@@ -414,9 +414,10 @@ fn setting_names(entry: &Entry<'_>) -> Vec<String> {
     for entry in entry.list("[\"work_mem\"]") {
         let Some(text) = entry.text("\"work_mem\"") else { continue };
         let name = text.to_lowercase();
+        let standing = settings::standing(&name);
         if name == "*" {
             // All but those that no role opens.
-        } else if settings::is_never(&name) {
+        } else if standing == settings::Standing::Never {
             entry.problem(
                 format!("no role may open the setting \"{name}\""),
                 Some("it would change who runs statements, how they are read, or what leaks from them".to_owned()),
@@ -425,6 +426,11 @@ fn setting_names(entry: &Entry<'_>) -> Vec<String> {
             || name.is_empty()
         {
             entry.problem(format!("`{}` is not the name of a setting", entry.path), None);
+        } else if standing == settings::Standing::Unknown {
+            entry.problem(
+                format!("\"{name}\" is no setting of PostgreSQL 14 to 18"),
+                Some("those of extensions have a dot in their names".to_owned()),
+            );
         }
         names.push(name);
     }

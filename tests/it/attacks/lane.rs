@@ -9,7 +9,8 @@ use std::{
 };
 
 use pgate::demo::stage::Stage;
-use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use secrecy::ExposeSecret as _;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgListener};
 
 use super::{
     client::{Client, Door, Received},
@@ -61,6 +62,7 @@ pub(super) struct Lane<'a> {
     secrets: &'a Secrets,
     setting: Setting,
     admin: PgConnection,
+    listener: PgListener,
     process: Child,
     door: Door,
     prints: BTreeMap<String, String>,
@@ -86,11 +88,14 @@ impl<'a> Lane<'a> {
     ) -> Lane<'a> {
         let mut admin = stage.cluster().connect(&setting.database()).await.unwrap();
         sqlx::raw_sql("SET lock_timeout = '10s'").execute(&mut admin).await.unwrap();
+        let listener = listener(stage, setting, &mut admin).await;
         let (process, door) = connect(stage, &setting.target(), &setting.policy_role());
         let (prints, shared, quiet) = (BTreeMap::new(), None, Vec::new());
         let mut lane =
-            Self { stage, secrets, setting, admin, process, door, prints, shared, quiet };
+            Self { stage, secrets, setting, admin, listener, process, door, prints, shared, quiet };
         lane.prints = lane.prints().await;
+        lane.execute("NOTIFY attack, 'a trial'").await;
+        assert_eq!(lane.notified().await, ["attack: a trial"], "the listener hears");
         lane
     }
 
@@ -234,7 +239,8 @@ impl<'a> Lane<'a> {
     /// What changed that may not; it is put back where that is possible.
     async fn effects(&mut self) -> Vec<String> {
         let prints = self.prints().await;
-        let mut effects = Vec::new();
+        let notified = self.notified().await.into_iter();
+        let mut effects = notified.map(|what| format!("notified: {what}")).collect::<Vec<_>>();
         let mut restore = false;
         let writable = ["customers", "orders", "tickets", "loud", "late"];
         for (part, print) in &prints {
@@ -264,6 +270,20 @@ impl<'a> Lane<'a> {
         effects
     }
 
+    /// What somebody who listens to the database directly has heard. They come in the order
+    /// of commits, so the administrator's own is the last.
+    async fn notified(&mut self) -> Vec<String> {
+        self.execute(&format!("NOTIFY {LAST_NOTIFICATION}")).await;
+        let mut heard = Vec::new();
+        loop {
+            let notification = self.listener.recv().await.expect("the listener stays connected");
+            if notification.channel() == LAST_NOTIFICATION {
+                return heard;
+            }
+            heard.push(format!("{}: {}", notification.channel(), notification.payload()));
+        }
+    }
+
     async fn prints(&mut self) -> BTreeMap<String, String> {
         let sql = "SELECT part, print FROM attack.prints()";
         let rows = sqlx::raw_sql(sql).fetch_all(&mut self.admin).await.unwrap();
@@ -276,6 +296,22 @@ impl Drop for Lane<'_> {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The channel on which the administrator says that nothing more is to come.
+const LAST_NOTIFICATION: &str = "administrator";
+
+/// Somebody who listens beside the proxy, also where a channel's name is a value.
+async fn listener(stage: &Stage, setting: Setting, admin: &mut PgConnection) -> PgListener {
+    let url = stage.cluster().admin_url_of(&setting.database());
+    let mut listener = PgListener::connect(url.expose_secret()).await.unwrap();
+    let values =
+        "SELECT DISTINCT email FROM shop.customers WHERE octet_length(email) BETWEEN 1 AND 63";
+    let rows = sqlx::raw_sql(values).fetch_all(admin).await.unwrap();
+    let values = rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>();
+    let channels = values.iter().map(String::as_str).chain(["attack", LAST_NOTIFICATION]);
+    listener.listen_all(channels).await.unwrap();
+    listener
 }
 
 /// A session of the real `pgate connect`.

@@ -1,0 +1,1 @@
+SELECT id, status, total FROM shop.orders WHERE id = 4711

@@ -1,0 +1,112 @@
+//! Statements, made at random: a shape of the list, on one relation or two.
+
+use std::fmt;
+
+use proptest::{prelude::*, sample::select};
+
+use super::world::RELATIONS;
+
+/// What is written, with names to be filled in: `t` and `u` are relations, `c` and `d`
+/// columns of `t`, `e` one of `u`; each in braces.
+const SHAPES: [&str; 62] = [
+    "SELECT {c}, {d} FROM {t}",
+    "SELECT {c} FROM {t} WHERE {d} IS NOT NULL",
+    "SELECT * FROM {t}",
+    "SELECT count(*) FROM {t}",
+    "SELECT x FROM {t} x",
+    "SELECT to_jsonb(x) FROM {t} x",
+    "SELECT {c} FROM ONLY {t}",
+    "SELECT max({c}::text), count({d}) FROM {t}",
+    "SELECT id FROM {t} ORDER BY {c}",
+    "SELECT x.{c}, y.{e} FROM {t} x JOIN {u} y ON x.id = y.id",
+    "SELECT {c} FROM {t} WHERE EXISTS (SELECT FROM {u} WHERE {e} IS NOT NULL)",
+    "SELECT {c}, (SELECT max({e}::text) FROM {u}) FROM {t}",
+    "WITH x AS (SELECT {c} FROM {t}) SELECT * FROM x",
+    "SELECT {c}::text FROM {t} UNION ALL SELECT {e}::text FROM {u}",
+    "SELECT ctid, tableoid FROM {t}",
+    "SELECT {c} FROM {t} FOR UPDATE",
+    "SELECT x.{c} FROM {t} x, {u} y FOR SHARE OF x",
+    "SELECT {c} FROM {t} GROUP BY {c} HAVING count({d}) > 0",
+    "SELECT {c} FROM (SELECT * FROM {t}) x",
+    "SELECT x.* FROM {t} x LEFT JOIN LATERAL (SELECT {e} FROM {u}) y ON true",
+    "SELECT t.{c} FROM {t} AS t (id, b)",
+    "TABLE {t}",
+    "COPY {t} TO STDOUT",
+    "COPY {t} ({c}) TO STDOUT",
+    "COPY (SELECT {c} FROM {t}) TO STDOUT",
+    "EXPLAIN SELECT {c} FROM {t}",
+    "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) SELECT {c} FROM {t} WHERE {d} IS NOT NULL",
+    "INSERT INTO {t} ({c}) VALUES (NULL)",
+    "INSERT INTO {t} ({c}, {d}) VALUES (DEFAULT, NULL) RETURNING {c}",
+    "INSERT INTO {t} DEFAULT VALUES",
+    "INSERT INTO {t} ({c}) SELECT {e} FROM {u}",
+    "INSERT INTO {t} SELECT * FROM {t}",
+    "INSERT INTO {t} (id, {c}) VALUES (1, NULL) ON CONFLICT DO NOTHING",
+    "INSERT INTO {t} (id, {c}) VALUES (1, NULL) ON CONFLICT (id) DO NOTHING",
+    "INSERT INTO {t} (id, {c}) VALUES (1, NULL) ON CONFLICT (id) DO UPDATE SET {c} = excluded.{c}",
+    "INSERT INTO {t} AS x (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET {c} = NULL WHERE x.{d} IS NOT NULL",
+    "UPDATE {t} SET {c} = NULL",
+    "UPDATE {t} SET {c} = DEFAULT WHERE id = 1",
+    "UPDATE {t} SET {c} = {d}",
+    "UPDATE ONLY {t} SET {c} = NULL WHERE {d} IS NOT NULL",
+    "UPDATE {t} SET {c} = NULL RETURNING {d}",
+    "UPDATE {t} SET {c} = NULL RETURNING *",
+    "UPDATE {t} x SET {c} = NULL FROM {u} y WHERE y.{e} IS NOT NULL",
+    "UPDATE {t} SET ({c}, {d}) = (SELECT {e}, NULL FROM {u} LIMIT 1)",
+    "DELETE FROM {t}",
+    "DELETE FROM {t} WHERE id = 1",
+    "DELETE FROM {t} WHERE {c} IS NOT NULL RETURNING {d}",
+    "DELETE FROM {t} x USING {u} y WHERE y.{e} IS NOT NULL",
+    "DELETE FROM {t} WHERE EXISTS (SELECT FROM {u} WHERE {e} IS NOT NULL)",
+    "WITH x AS (DELETE FROM {t} RETURNING {c}) SELECT * FROM x",
+    "WITH x AS (SELECT {e} FROM {u}) UPDATE {t} SET {c} = NULL",
+    "MERGE INTO {t} x USING {u} y ON x.id = y.id WHEN MATCHED THEN DELETE",
+    "MERGE INTO {t} x USING {u} y ON x.id = y.id WHEN MATCHED AND y.{e} IS NULL THEN UPDATE SET {c} = NULL",
+    "MERGE INTO {t} x USING {u} y ON false WHEN NOT MATCHED THEN INSERT (id, {c}) VALUES (7, NULL)",
+    "TRUNCATE {t}",
+    "SELECT last_value FROM w.orders_id_seq",
+    "CREATE TABLE w.new AS SELECT {c} FROM {t}",
+    "CREATE VIEW w.new AS SELECT {c} FROM {t}",
+    "ALTER TABLE {t} ADD COLUMN more int",
+    "DROP TABLE {t}",
+    "CREATE INDEX ON {t} ({c})",
+    "COMMENT ON TABLE {t} IS 'mine'",
+];
+
+/// One statement.
+#[derive(Clone)]
+pub(super) struct Statement {
+    shape: &'static str,
+    relations: [usize; 2],
+    columns: [usize; 3],
+}
+
+/// Any statement.
+pub(super) fn statement() -> impl Strategy<Value = Statement> {
+    let relation = || 0..RELATIONS.len();
+    let column = || 0..6_usize;
+    (select(&SHAPES[..]), [relation(), relation()], [column(), column(), column()])
+        .prop_map(|(shape, relations, columns)| Statement { shape, relations, columns })
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [(t, of_t), (u, of_u)] = self.relations.map(|at| RELATIONS[at]);
+        let [c, d, e] = self.columns;
+        let filled = self
+            .shape
+            .replace("{t}", t)
+            .replace("{u}", u)
+            .replace("{c}", of_t[c % of_t.len()])
+            .replace("{d}", of_t[d % of_t.len()])
+            .replace("{e}", of_u[e % of_u.len()]);
+        f.write_str(&filled)
+    }
+}
+
+/// As its text.
+impl fmt::Debug for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
