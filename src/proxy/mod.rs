@@ -17,6 +17,7 @@ mod handshake;
 mod intake;
 mod listener;
 mod own_connection;
+mod remembered;
 mod review;
 mod ruling;
 pub mod session;

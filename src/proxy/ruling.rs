@@ -17,6 +17,7 @@ use super::{
     admission::{Forget, Rewritten},
     allowance::{self, OnRows},
     estimate::{self, NotExplained},
+    remembered::{LONGEST_TEXT, Remembered},
 };
 use crate::{
     policy::{
@@ -25,10 +26,6 @@ use crate::{
     },
     sql::{self, AttributeNumber, Catalog, CursorUse, Oid, Shape, Statement, StatementKind},
 };
-
-/// Texts up to this length are remembered with their decision, so many at most.
-const REMEMBERED_BYTES: usize = 16 * 1024;
-const REMEMBERED: usize = 2048;
 
 /// What is decided of a query string, whoever asks and whenever.
 #[derive(Debug)]
@@ -60,14 +57,6 @@ pub struct Decided {
     pub(super) cursors: Arc<[CursorUse]>,
     /// The prepared statements that it runs by SQL.
     pub(super) runs: Arc<[String]>,
-}
-
-/// Decisions by their texts. Where rules keep hours, those of one minute: hours begin
-/// and end with minutes.
-#[derive(Debug, Default)]
-struct Remembered {
-    minute: i64,
-    decisions: HashMap<Arc<str>, Arc<Decided>>,
 }
 
 /// A query string that is or may be held, as far as its text alone says it.
@@ -161,21 +150,16 @@ impl Ruling {
 
     /// An earlier decision on exactly this text that still holds.
     pub fn recall(&self, sql: &str, now: Timestamp) -> Option<Arc<Decided>> {
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = remembered.minute == self.minute(now);
-        current.then(|| remembered.decisions.get(sql).cloned()).flatten()
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.get(sql, self.minute(now))
     }
 
     /// Decides a query string as of `now`. Needs [the large stack](sql::on_large_stack).
     pub fn decide(&self, sql: &Arc<str>, now: Timestamp) -> Arc<Decided> {
         let decided = Arc::new(self.decide_afresh(sql, now));
-        if sql.len() <= REMEMBERED_BYTES && decided.undescribed.is_empty() {
+        if sql.len() <= LONGEST_TEXT && decided.undescribed.is_empty() {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            let minute = self.minute(now);
-            if remembered.minute != minute || remembered.decisions.len() >= REMEMBERED {
-                *remembered = Remembered { minute, decisions: HashMap::new() };
-            }
-            remembered.decisions.insert(sql.clone(), decided.clone());
+            remembered.insert(sql.clone(), decided.clone(), self.minute(now));
         }
         decided
     }

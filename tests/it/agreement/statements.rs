@@ -59,7 +59,7 @@ const SHAPES: [&str; 62] = [
     "DELETE FROM {t} x USING {u} y WHERE y.{e} IS NOT NULL",
     "DELETE FROM {t} WHERE EXISTS (SELECT FROM {u} WHERE {e} IS NOT NULL)",
     "WITH x AS (DELETE FROM {t} RETURNING {c}) SELECT * FROM x",
-    "WITH x AS (SELECT {e} FROM {u}) UPDATE {t} SET {c} = NULL",
+    "WITH x AS (SELECT {e} FROM {u}) UPDATE {t} SET {c} = NULL WHERE EXISTS (SELECT FROM x)",
     "MERGE INTO {t} x USING {u} y ON x.id = y.id WHEN MATCHED THEN DELETE",
     "MERGE INTO {t} x USING {u} y ON x.id = y.id WHEN MATCHED AND y.{e} IS NULL THEN UPDATE SET {c} = NULL",
     "MERGE INTO {t} x USING {u} y ON false WHEN NOT MATCHED THEN INSERT (id, {c}) VALUES (7, NULL)",

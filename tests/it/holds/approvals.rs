@@ -296,6 +296,7 @@ async fn an_approval_is_void_when_the_hours_of_its_rule_are_over() {
     let begin = now - SignedDuration::from_mins(5);
     let policy = format!(
         "[role.timely]\ntargets = [\"prod-db\"]\n\
+         allow = [{{ actions = [\"select\"], on = [\"shop.many\"] }}]\n\
          hold = [{{ actions = [\"delete\"], on = [\"shop.many\"], reviewers = \"group:dba\", \
          between = \"{}-{}\", zone = \"UTC\" }}]\n{}",
         hour(begin),
