@@ -151,17 +151,17 @@ impl Privileges {
     /// PostgreSQL's own naming it begins with the table's name.
     fn sequence(&mut self, role: &Role, sequence: &Relation, relations: &[&Relation]) {
         let object = Object::Relation(&sequence.schema, &sequence.name);
-        let serves_insert = |relation: &&&Relation| {
+        let serves = |relation: &&&Relation| {
             relation.schema == sequence.schema
                 && sequence.name.ends_with("_seq")
                 && sequence
                     .name
                     .strip_prefix(relation.name.as_str())
                     .is_some_and(|rest| rest.starts_with('_'))
-                && inserts_into(role, relation)
+                && takes_defaults(role, relation)
         };
         let mut rights = Vec::new();
-        if role.may(Action::Insert, object) || relations.iter().any(|r| serves_insert(&r)) {
+        if role.may(Action::Insert, object) || relations.iter().any(|r| serves(&r)) {
             rights.push("USAGE");
         }
         if role.may(Action::Select, object) {
@@ -174,12 +174,15 @@ impl Privileges {
     }
 }
 
-/// Whether a row, or some columns of one, may be inserted.
-fn inserts_into(role: &Role, relation: &Relation) -> bool {
+/// Whether a row, or some columns of one, may be inserted, or be updated to their DEFAULT.
+fn takes_defaults(role: &Role, relation: &Relation) -> bool {
     let (schema, name) = (relation.schema.as_str(), relation.name.as_str());
-    role.may(Action::Insert, Object::Relation(schema, name))
-        || relation
-            .columns
-            .iter()
-            .any(|column| role.may(Action::Insert, Object::Column(schema, name, &column.name)))
+    let may = |action| {
+        role.may(action, Object::Relation(schema, name))
+            || relation
+                .columns
+                .iter()
+                .any(|column| role.may(action, Object::Column(schema, name, &column.name)))
+    };
+    may(Action::Insert) || may(Action::Update)
 }
