@@ -215,6 +215,12 @@ impl Role {
         self.allow.iter().chain(&self.hold).chain(&self.deny).any(|rule| !rule.columns.is_empty())
     }
 
+    /// Whether there are values that it must not see: masked, hidden, or looked for in
+    /// results. Errors and notices are then as careful as results.
+    pub fn withholds_values(&self) -> bool {
+        !self.mask.is_empty() || !self.hide.is_empty() || !self.detect.is_empty()
+    }
+
     /// Whether what it says depends on the time.
     pub fn keeps_hours(&self) -> bool {
         self.allow.iter().chain(&self.hold).chain(&self.deny).any(|rule| rule.window.is_some())

@@ -58,7 +58,7 @@ pub struct EngineConfig {
     pub admission: Arc<Admission>,
     /// When it ends, whatever happens.
     pub expires_at: Timestamp,
-    /// Whether the role masks anything.
+    /// Whether the role withholds values: masks, hides or looks for any.
     pub masks: bool,
     /// The port on 127.0.0.1; none takes a free one.
     pub port: Option<u16>,

@@ -144,7 +144,7 @@ impl Session {
                 admission: admission.clone(),
                 upstream,
                 expires_at,
-                masks: !role.mask.is_empty() || !role.hide.is_empty(),
+                masks: role.withholds_values(),
                 port: args.port,
                 socket_dir: args.socket_dir.clone(),
             })

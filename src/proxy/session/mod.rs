@@ -57,7 +57,7 @@ use crate::{
 pub struct SessionConfig {
     /// The connection's number within the session, from 1.
     pub connection: u32,
-    /// Whether the role masks anything: errors and notices are then stripped.
+    /// Whether the role withholds values: errors and notices are then stripped.
     pub masks: bool,
     /// A random name that no client can know: what substitutes refer to.
     pub substitute: String,

@@ -436,9 +436,12 @@ impl Session {
         if !self.config.masks {
             return Sight::Unmasked;
         }
-        let touches = |permit: &Permit| {
-            if permit.touches_masked() { Sight::Touching } else { Sight::Aside }
-        };
+        // A role whose results are looked through: nobody has said where the values lie.
+        let touches =
+            |permit: &Permit| match permit.touches_masked() || permit.detection().is_some() {
+                true => Sight::Touching,
+                false => Sight::Aside,
+            };
         match self.pending.front() {
             Some(Expected::Query(run) | Expected::Execute(run)) => touches(&run.permit),
             Some(Expected::Parse { prepared, .. }) => touches(&prepared.permit),

@@ -48,7 +48,7 @@ impl Carried {
         let spool = Arc::new(spool);
         let upstream = UpstreamConfig::new(access)?;
         let own = OwnConnection::new(upstream.clone(), &session);
-        let masks = !role.mask.is_empty() || !role.hide.is_empty();
+        let masks = role.withholds_values();
         let drift = Drift::start(role.clone(), enforcement, own).await?;
         let admission = Arc::new(Admission::new(role, expires_at, drift, spool.clone()));
         let running = Engine::start(EngineConfig {
