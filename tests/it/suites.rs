@@ -3,7 +3,6 @@
 //! reason; anything else fails, and so does what is said to differ and doesn't.
 //!
 //! `tests/suites` fetches the suites and runs these tests; without it they say so and pass.
-//! `PGATE_UPDATE` rewrites nothing here: a difference is looked at before it is accepted.
 
 mod differences;
 mod regression;
