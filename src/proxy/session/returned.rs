@@ -90,8 +90,14 @@ impl Left {
 }
 
 impl Parts {
-    /// What is left to a run, whose first row has come.
-    pub(super) fn left(&self, run: &Run) -> Left {
+    /// A row of a run comes: with the first, what is left to it is worked out.
+    pub(super) fn begin(&self, run: &mut Run) {
+        if let Left::Unasked = run.left {
+            run.left = self.left(run);
+        }
+    }
+
+    fn left(&self, run: &Run) -> Left {
         let allowance = run.permit.allowance();
         let (mut rows_before, mut bytes_before) = (0, 0);
         let mut rows_cap = allowance.rows.clone();

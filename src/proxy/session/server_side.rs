@@ -9,7 +9,6 @@ use super::{
     Phase, Session, detection, hygiene,
     hygiene::Sight,
     pending::{Copy, Describe, Expected, Place, Run},
-    returned::Left,
     substitute,
 };
 use crate::{
@@ -169,16 +168,14 @@ impl Session {
         if self.server.withholding || (run.copy == Copy::Out) != (tag == b'd') {
             return Ok(0);
         }
-        if let Left::Unasked = run.left {
-            run.left = parts.left(run);
-        }
+        parts.begin(run);
         let (mut whole, mut rows) = (0, 0);
         while let Some(header) = wire::header(&bytes[whole..])?
             && header.tag == tag
             && header.length <= bytes.len() - whole
             && run.left.has_room_for(header.length)
-            && run.left.take(header.length)
         {
+            run.left.take(header.length);
             whole += header.length;
             rows += 1;
         }
@@ -195,9 +192,7 @@ impl Session {
         if in_copy != (header.tag == b'd') {
             return Err(WireError::OutOfPlace(header.tag));
         }
-        if let Left::Unasked = run.left {
-            run.left = parts.left(run);
-        }
+        parts.begin(run);
         let was_over = run.left.over().is_some();
         let forward = run.left.take(header.length);
         if !forward && !was_over {
