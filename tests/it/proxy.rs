@@ -15,7 +15,7 @@ use pgate::{
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{Connection as _, Executor as _, Row as _, postgres::PgConnectOptions};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
     process::Command,
     time::{Instant, sleep, timeout},
@@ -220,25 +220,33 @@ struct Raw {
     input: Vec<u8>,
 }
 
+/// The next whole message; none at the stream's end.
+async fn next_message(
+    stream: &mut (impl AsyncRead + Unpin),
+    input: &mut Vec<u8>,
+    patience: Duration,
+) -> Option<Vec<u8>> {
+    loop {
+        if let Some(header) = wire::header(input).expect("a message")
+            && input.len() >= header.length
+        {
+            let rest = input.split_off(header.length);
+            return Some(std::mem::replace(input, rest));
+        }
+        match timeout(patience, stream.read_buf(input)).await.expect("an answer in time") {
+            Ok(1..) => {}
+            _ => return None,
+        }
+    }
+}
+
 impl Raw {
     async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("the proxy reads");
     }
 
     async fn message(&mut self) -> Option<Vec<u8>> {
-        loop {
-            if let Some(header) = wire::header(&self.input).expect("a message")
-                && self.input.len() >= header.length
-            {
-                let rest = self.input.split_off(header.length);
-                return Some(std::mem::replace(&mut self.input, rest));
-            }
-            let read = self.stream.read_buf(&mut self.input);
-            match timeout(Duration::from_secs(20), read).await.expect("an answer in time") {
-                Ok(1..) => {}
-                _ => return None,
-            }
-        }
+        next_message(&mut self.stream, &mut self.input, Duration::from_secs(20)).await
     }
 
     /// The messages up to the first of this type, which is included.

@@ -90,19 +90,7 @@ struct Peer<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     async fn message(&mut self) -> Option<Vec<u8>> {
-        loop {
-            if let Some(header) = wire::header(&self.input).expect("a message")
-                && self.input.len() >= header.length
-            {
-                let rest = self.input.split_off(header.length);
-                return Some(std::mem::replace(&mut self.input, rest));
-            }
-            let read = self.stream.read_buf(&mut self.input);
-            match timeout(Duration::from_secs(60), read).await.expect("an answer in time") {
-                Ok(1..) => {}
-                _ => return None,
-            }
-        }
+        next_message(&mut self.stream, &mut self.input, Duration::from_secs(60)).await
     }
 
     async fn until(&mut self, tags: &[u8]) -> Vec<Vec<u8>> {
