@@ -133,8 +133,8 @@ pub(crate) fn recording(stand: &Stand) -> anyhow::Result<f64> {
     let process = std::process::id();
     let used = process::cpu(process)?;
     for _ in 0..RECORDED {
-        spool.append(statement.clone(), Timestamp::now())?;
-        spool.append(completion.clone(), Timestamp::now())?;
+        spool.append(&statement, Timestamp::now())?;
+        spool.append_behind(&completion, Timestamp::now())?;
     }
     Ok((process::cpu(process)? - used).as_secs_f64() * 1e6 / f64::from(RECORDED))
 }

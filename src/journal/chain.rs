@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Entry, LineError, LineHash, Receipt, Record, Start,
-    line::{encode, whole_microseconds},
+    LineError, LineHash, Receipt, Record, Start,
+    line::{encode_into, whole_microseconds},
     signature,
 };
 use crate::grant::{SessionId, SigningKey};
@@ -44,21 +44,28 @@ impl Chain {
 
     /// Makes the next line. On an error the chain stays where it was.
     pub fn append(&mut self, record: Record, at: Timestamp) -> Result<Line, LineError> {
-        let signature = record.is_signature();
-        let entry = Entry {
-            seq: self.next,
-            at: whole_microseconds(at),
-            prev: self.head.to_string(),
-            record,
-        };
-        let mut bytes = encode(&entry)?;
-        self.head = LineHash::of(&bytes);
+        let mut bytes = Vec::new();
+        let seq = self.append_to(&record, at, &mut bytes)?;
+        Ok(Line { seq, bytes })
+    }
+
+    /// The same behind other lines; returns its number. On an error these stay as they were,
+    /// too.
+    pub fn append_to(
+        &mut self,
+        record: &Record,
+        at: Timestamp,
+        lines: &mut Vec<u8>,
+    ) -> Result<u64, LineError> {
+        let (seq, begins) = (self.next, lines.len());
+        encode_into(seq, whole_microseconds(at), &self.head, record, lines)?;
+        self.head = LineHash::of(lines.get(begins..).unwrap_or_default());
         self.next += 1;
-        if !signature {
+        if !record.is_signature() {
             self.unsigned += 1;
         }
-        bytes.push(b'\n');
-        Ok(Line { seq: entry.seq, bytes })
+        lines.push(b'\n');
+        Ok(seq)
     }
 
     /// Signs everything so far with the session's key.

@@ -200,7 +200,7 @@ impl Receiver {
         let entry = Entry {
             seq: self.next,
             at: receipt.received_at,
-            prev: self.head.to_string(),
+            prev: self.head,
             record: Record::Receipt(receipt),
         };
         let mut bytes = encode(&entry)?;
@@ -241,7 +241,7 @@ impl Receiver {
         keys: &[VerifyingKey],
     ) -> Result<Self, ReceiveError> {
         let seq = self.next;
-        if entry.prev != self.head.to_string() {
+        if entry.prev != self.head {
             return Err(ReceiveError::Forked { seq });
         }
         if self.end.is_some() && !entry.record.is_signature() {
@@ -304,7 +304,7 @@ fn check_overlap(
     before: Option<LineHash>,
 ) -> Result<(), ReceiveError> {
     let seq = entry.seq;
-    let continues = before.is_none_or(|before| entry.prev == before.to_string());
+    let continues = before.is_none_or(|before| entry.prev == before);
     let is_head = seq + 1 == received.next;
     if continues && (!is_head || hash == received.head) {
         Ok(())

@@ -1,10 +1,11 @@
 //! What a line of the session log can say.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::LineHash;
 use crate::{
     grant::{HoldId, Identity, Jwk, Scope, SessionId, SignedGrant},
     policy::{Reviewers, RuleRef, Verdict},
@@ -19,7 +20,7 @@ pub struct Entry {
     pub at: Timestamp,
     /// SHA-256 of the line before (its bytes without the line feed), in lower-case
     /// hex; 64 zeros in the first line.
-    pub prev: String,
+    pub prev: LineHash,
     /// What it says.
     #[serde(flatten)]
     pub record: Record,
@@ -185,13 +186,17 @@ pub struct StatementRecord {
     /// How it came in.
     pub protocol: Protocol,
     /// The text as the client sent it.
-    pub sql: String,
+    pub sql: Arc<str>,
     /// The values bound to it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parameters: Vec<Parameter>,
+    #[serde(default, skip_serializing_if = "no_parameters")]
+    pub parameters: Arc<[Parameter]>,
     /// What policy said.
     #[serde(flatten)]
-    pub verdict: Verdict,
+    pub verdict: Arc<Verdict>,
+}
+
+fn no_parameters(parameters: &Arc<[Parameter]>) -> bool {
+    parameters.is_empty()
 }
 
 /// A step of a held statement's wait.

@@ -103,8 +103,8 @@ fn with_verdict(statement: u64, sql: &str, verdict: Verdict) -> Record {
         statement,
         protocol: Protocol::Simple,
         sql: sql.into(),
-        parameters: vec![Parameter::Null, Parameter::Text("ü\"\n".into())],
-        verdict,
+        parameters: [Parameter::Null, Parameter::Text("ü\"\n".into())].into(),
+        verdict: verdict.into(),
     }))
 }
 

@@ -15,7 +15,7 @@ pub(super) fn checkpoint(
     prev: &LineHash,
     key: &SigningKey,
 ) -> Record {
-    let text = checkpoint_text(session, seq, at, &prev.to_string());
+    let text = checkpoint_text(session, seq, at, prev);
     Record::Checkpoint { signature: URL_SAFE_NO_PAD.encode(key.sign(text.as_bytes())) }
 }
 
@@ -31,7 +31,7 @@ pub(super) fn verify_checkpoint(
     key.verify(text.as_bytes(), &signature)
 }
 
-fn checkpoint_text(session: &SessionId, seq: u64, at: Timestamp, prev: &str) -> String {
+fn checkpoint_text(session: &SessionId, seq: u64, at: Timestamp, prev: &LineHash) -> String {
     format!("pgate-log-v1\n{session}\n{seq}\n{at}\n{prev}")
 }
 

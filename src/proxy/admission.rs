@@ -74,7 +74,8 @@ pub struct StatementRequest {
     pub bound: Option<Bound>,
 }
 
-/// What admission says of a statement. Its line is on disk when this is returned.
+/// What admission says of a statement, whose line is in the log; on disk it is no later
+/// than after [`Admission::record_all`], which comes before a byte goes to the server.
 #[derive(Debug)]
 pub enum Admitted {
     /// It may be forwarded.
@@ -183,7 +184,7 @@ impl Admission {
             transport: request.transport.into(),
             parameters: request.parameters,
         });
-        self.record(record).map_err(|error| Refusal::unrecorded(0, &error))?;
+        self.record(&record).map_err(|error| Refusal::unrecorded(0, &error))?;
         Ok(ConnectionPermit::of(connection, counted))
     }
 
@@ -236,17 +237,22 @@ impl Admission {
         };
         let verdict = match &judged {
             Ok(judged) => judged.verdict(),
-            Err((denied, _)) => Verdict::Deny(denied.clone()),
+            Err((denied, _)) => Arc::new(Verdict::Deny(denied.clone())),
         };
         let record = Record::Statement(Box::new(StatementRecord {
             connection: request.connection,
             statement,
             protocol: request.protocol,
             sql: logged::text(&request.sql, &verdict),
-            parameters: request.parameters.to_vec(),
+            parameters: Arc::clone(&request.parameters),
             verdict,
         }));
-        if let Err(error) = self.record(record) {
+        let recorded = match &judged {
+            // Reviewers are told of it at once.
+            Ok(judged) if !judged.holds.is_empty() => self.record(&record),
+            _ => self.written(self.spool.append_awaited(&record, Timestamp::now())),
+        };
+        if let Err(error) = recorded {
             return Admitted::Refuse(Refusal::unrecorded(statement, &error));
         }
         let judged = match judged {
@@ -286,15 +292,28 @@ impl Admission {
     }
 
     /// Records what isn't decided: disconnects, completions, settings, alerts.
-    pub fn record(&self, record: Record) -> Result<(), Unrecorded> {
+    pub fn record(&self, record: &Record) -> Result<(), Unrecorded> {
         let now = Timestamp::now();
-        let written = match record {
+        self.written(match record {
             // It has happened, and nothing waits for its line.
             Record::Completion(_) => self.spool.append_behind(record, now),
             _ => self.spool.append(record, now).map(drop),
-        };
+        })
+    }
+
+    /// Whether a statement has been admitted whose line isn't on disk.
+    pub(super) fn owes_a_line(&self) -> bool {
+        self.spool.is_awaited()
+    }
+
+    /// Puts the lines of all that has been admitted on disk.
+    pub(super) fn record_all(&self) -> Result<(), Unrecorded> {
+        self.written(self.spool.store_all())
+    }
+
+    fn written<T>(&self, written: Result<T, SpoolError>) -> Result<T, Unrecorded> {
         match written {
-            Ok(()) => Ok(()),
+            Ok(written) => Ok(written),
             // One record that can't be written as a line stops its statement alone.
             Err(SpoolError::Unwritable(error)) => Err(Unrecorded(error.to_string())),
             Err(error) => {
@@ -327,7 +346,7 @@ impl Admission {
     /// much up.
     fn keeps_to(&self, request: &StatementRequest, decided: &Decided) -> Result<(), Stopped> {
         self.keep_pace(request.protocol, decided)?;
-        if let Verdict::Deny(denied) = &decided.verdict {
+        if let Verdict::Deny(denied) = &*decided.verdict {
             let misplaced = decided.misplaced;
             return Err(Stopped::Denied { denied: denied.clone(), misplaced });
         }
@@ -369,7 +388,7 @@ impl Admission {
             return self.looks_up(request, Judged::new(ruling, decided, by_rows, None));
         }
         if decided.explainable.is_ok() {
-            self.record(Record::Planned(Box::new(PlannedRecord {
+            self.record(&Record::Planned(Box::new(PlannedRecord {
                 connection: request.connection,
                 statement,
                 sql: request.sql.to_string(),
@@ -494,10 +513,10 @@ impl Judged {
         Self { ruling, decided, holds, by_rows: rules, estimate }
     }
 
-    fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> Arc<Verdict> {
         match self.holds.first() {
-            Some(held) => Verdict::Hold(held.clone()),
-            None => self.decided.verdict.clone(),
+            Some(held) => Arc::new(Verdict::Hold(held.clone())),
+            None => Arc::clone(&self.decided.verdict),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     mem::MaybeUninit,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    admission::{Admitted, ConnectionPermit, ConnectionRequest, Line, Refusal},
+    admission::{Admitted, ConnectionPermit, ConnectionRequest, Line, Refusal, Unrecorded},
     cancel::{self, CancelRequest, IssuedKey},
     engine::Shared,
     handshake::{self, Arrival, Welcome},
@@ -98,7 +98,7 @@ pub(super) async fn serve(
         Err(reason) => reason,
     };
     let end = Record::Disconnect(ConnectionEnd { connection, reason });
-    if let Err(error) = shared.admission.record(end) {
+    if let Err(error) = shared.admission.record(&end) {
         shared.end(EndReason::Failed, &error.to_string());
     }
 }
@@ -155,6 +155,7 @@ async fn open(
         issued,
         started,
         decision: None,
+        gave_way: false,
         review: None,
         review_is_new: false,
         keeping_alive: None,
@@ -209,6 +210,9 @@ struct Shuttle {
     issued: IssuedKey,
     started: Instant,
     decision: Option<Decision>,
+    /// Whether the others have had their turn since there was something to send for which
+    /// the log owes a line.
+    gave_way: bool,
     /// The review that the decision waits for, and whether its notices haven't been polled.
     review: Option<UnderReview>,
     review_is_new: bool,
@@ -223,20 +227,30 @@ impl Shuttle {
     /// Runs to the end of the connection; returns why it ended.
     async fn run(mut self) -> String {
         let (mut warning, mut ending) = (self.shared.warning(), self.shared.ending());
+        let (warning_comes, end_comes) = (self.shared.warning(), self.shared.ending());
+        let mut waker: Option<Waker> = None;
         let reason = {
             let mut ended = pin!(ending.wait().fuse());
             let mut warned = pin!(warning.wait().fuse());
             poll_fn(|cx| {
+                // What nearly never comes is waited for once, and asked after at every turn,
+                // since it must be heard however busy the peers are.
+                let mut anew = !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+                if anew {
+                    waker = Some(cx.waker().clone());
+                }
                 loop {
-                    // Polled at every turn, since they must be heard however busy the
-                    // peers are; nearly always there is nothing.
-                    if let Poll::Ready(ended) = ended.as_mut().poll(cx) {
+                    if (anew || end_comes.has_come())
+                        && let Poll::Ready(ended) = ended.as_mut().poll(cx)
+                    {
                         self.session.end("57P01", &ended.message());
                     }
-                    if let Poll::Ready(warned) = warned.as_mut().poll(cx) {
+                    if (anew || warning_comes.has_come())
+                        && let Poll::Ready(warned) = warned.as_mut().poll(cx)
+                    {
                         self.session.tell(ErrorFields::new("NOTICE", "00000", &warned));
                     }
-                    let heard = self.poll_asides(cx);
+                    let heard = self.poll_asides(cx, std::mem::take(&mut anew));
                     if let Poll::Ready(reason) = self.poll_peers(cx) {
                         return Poll::Ready(reason);
                     }
@@ -251,8 +265,9 @@ impl Shuttle {
         reason
     }
 
-    /// Hears what comes beside the two peers' bytes.
-    fn poll_asides(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Hears what comes beside the two peers' bytes; `anew` where this task hasn't waited for
+    /// it yet.
+    fn poll_asides(&mut self, cx: &mut Context<'_>, anew: bool) -> Poll<()> {
         let mut heard = Poll::Pending;
         if let Some(review) = &mut self.review {
             while let Poll::Ready(Some(notice)) = review.notices.poll_recv(cx) {
@@ -267,10 +282,12 @@ impl Shuttle {
             beat.as_mut().reset(tokio::time::Instant::now() + KEEP_ALIVE);
             heard = Poll::Ready(());
         }
-        while let Poll::Ready(Some(done)) = self.issued.requests.poll_recv(cx) {
-            self.session.cancel_requested();
-            self.cancel(Some(done));
-            heard = Poll::Ready(());
+        if anew || !self.issued.requests.is_empty() {
+            while let Poll::Ready(Some(done)) = self.issued.requests.poll_recv(cx) {
+                self.session.cancel_requested();
+                self.cancel(Some(done));
+                heard = Poll::Ready(());
+            }
         }
         heard
     }
@@ -322,8 +339,22 @@ impl Shuttle {
     }
 
     /// Writes what can be written, then reads what may be read. Returns after the first
-    /// read, so that the machine's effects come before more bytes.
+    /// read, so that the machine's effects come before more bytes. Nothing goes to the server
+    /// before the lines of all that has been admitted are on disk.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Moved> {
+        if !self.session.to_server().is_empty() && self.shared.admission.owes_a_line() {
+            // Once round, so that one write takes the lines of all who are ready.
+            if !std::mem::replace(&mut self.gave_way, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Err(error) = self.shared.admission.record_all() {
+                self.session.to_server().clear();
+                self.unrecorded(&error);
+                return Poll::Ready(Moved::Bytes);
+            }
+        }
+        self.gave_way = false;
         let Self { session, client, upstream, .. } = self;
         let server = &mut upstream.stream;
         if let Poll::Ready(Err(_)) =
@@ -411,9 +442,8 @@ impl Shuttle {
                     }
                 }
                 Effect::Record(record) => {
-                    if let Err(error) = self.shared.admission.record(record) {
-                        self.shared.end(EndReason::Failed, &error.to_string());
-                        self.session.end("58030", &format!("pgate ended the session: {error}"));
+                    if let Err(error) = self.shared.admission.record(&record) {
+                        self.unrecorded(&error);
                     }
                 }
                 Effect::CancelStatement => self.cancel(None),
@@ -422,6 +452,12 @@ impl Shuttle {
             }
         }
         closing
+    }
+
+    /// Nothing goes on without its record.
+    fn unrecorded(&mut self, error: &Unrecorded) {
+        self.shared.end(EndReason::Failed, &error.to_string());
+        self.session.end("58030", &format!("pgate ended the session: {error}"));
     }
 
     /// Cancels upstream; `done` is dropped when that has happened.

@@ -114,6 +114,11 @@ impl Ender {
 pub(super) struct Once<T>(watch::Receiver<Option<T>>);
 
 impl<T: Clone> Once<T> {
+    /// Whether the value has been set since this was made: cheaper to ask than to wait.
+    pub(super) fn has_come(&self) -> bool {
+        self.0.has_changed().unwrap_or(false)
+    }
+
     /// The value, once it is there; then never again.
     pub(super) async fn wait(&mut self) -> T {
         loop {

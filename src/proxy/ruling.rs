@@ -30,7 +30,7 @@ use crate::{
 /// What is decided of a query string, whoever asks and whenever.
 #[derive(Debug)]
 pub struct Decided {
-    pub(super) verdict: Verdict,
+    pub(super) verdict: Arc<Verdict>,
     pub(super) rewritten: Option<Rewritten>,
     pub(super) touches_masked: bool,
     pub(super) forget: Forget,
@@ -261,7 +261,7 @@ impl Ruling {
         let held = (!holds.is_empty() || row_rules.iter().any(by_rows))
             .then(|| Box::new(HeldText { holds, shape: sql::shape(text) }));
         Decided {
-            verdict,
+            verdict: Arc::new(verdict),
             rewritten,
             touches_masked: statements.iter().any(|statement| self.touches_masked(statement)),
             forget: forgotten(&statements),
@@ -380,15 +380,15 @@ impl Decided {
     /// The verdict where PostgreSQL expects it to hit so many rows; none means that it
     /// hasn't been asked. What it can't be asked about is decided as a session decides it.
     pub fn verdict_on(&self, rows: Option<u64>) -> Verdict {
-        if rows.is_none() && self.explainable.is_ok() || matches!(self.verdict, Verdict::Deny(_)) {
-            return self.verdict.clone();
+        if rows.is_none() && self.explainable.is_ok() || matches!(*self.verdict, Verdict::Deny(_)) {
+            return Verdict::clone(&self.verdict);
         }
         let rows = rows.filter(|_| self.explainable.is_ok());
         match allowance::foreseen(&self.row_rules, rows) {
             Err(denied) => Verdict::Deny(denied),
             Ok(by_rows) => match self.holds_with(by_rows).into_iter().next() {
                 Some(held) => Verdict::Hold(held),
-                None => self.verdict.clone(),
+                None => Verdict::clone(&self.verdict),
             },
         }
     }
@@ -419,7 +419,7 @@ impl Decided {
 
     fn refused(denied: Denied) -> Self {
         Self {
-            verdict: Verdict::Deny(denied),
+            verdict: Arc::new(Verdict::Deny(denied)),
             rewritten: None,
             touches_masked: false,
             forget: Forget::Nothing,
@@ -546,7 +546,7 @@ mod tests {
         let ruling = Ruling::first(role, catalog, Enforcement::Static).unwrap();
         let sql: Arc<str> = "SELECT id FROM shop.orders".into();
         let at = |time: &str| format!("2026-01-14T{time}Z").parse::<Timestamp>().unwrap();
-        let allows = |decided: &Decided| matches!(decided.verdict, Verdict::Allow(_));
+        let allows = |decided: &Decided| matches!(*decided.verdict, Verdict::Allow(_));
         sql::on_large_stack(|| assert!(allows(&ruling.decide(&sql, at("17:59:30")))));
         assert!(ruling.recall(&sql, at("17:59:59.999")).is_some_and(|decided| allows(&decided)));
         assert!(ruling.recall(&sql, at("18:00:00")).is_none());
@@ -581,7 +581,7 @@ mod tests {
         ] {
             let sql: Arc<str> = sql.into();
             let decided = sql::on_large_stack(|| ruling.decide(&sql, now));
-            let allowed = matches!(decided.verdict, Verdict::Allow(_));
+            let allowed = matches!(*decided.verdict, Verdict::Allow(_));
             assert_eq!((&decided.undescribed, allowed), (&lacking, lacking.is_empty()), "{sql}");
             assert_eq!(ruling.recall(&sql, now).is_some(), allowed, "{sql}");
         }

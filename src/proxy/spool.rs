@@ -5,9 +5,10 @@
 //! free was left by a process that died. It refuses to go on after a failed
 //! write: what can't be recorded isn't said to be, so its statement can't run.
 //!
-//! What must be on disk before something happens (a statement, before it is
-//! forwarded) is written at once. What has happened already (its completion) goes to
-//! disk together with the next such line, or after a moment.
+//! What must be on disk before something happens is written at once, or, where many
+//! such things are about to happen (statements that are to be forwarded), in one write for
+//! all of them, which each waits for. What has happened already (a completion) goes to disk
+//! together with the next such line, or after a moment.
 
 mod folder;
 
@@ -15,7 +16,10 @@ use std::{
     fs::File,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,9 +37,9 @@ use folder::{Folder, private};
 pub use folder::{Orphan, OrphanError, orphans};
 
 /// Lines that may wait for a checkpoint's signature, besides the uploader's second.
-const UNSIGNED_LINES: u64 = 256;
+const UNSIGNED_LINES: u64 = 1024;
 /// Bytes that may wait for the uploader's next second.
-const UNSENT_BYTES: u64 = 512 * 1024;
+const UNSENT_BYTES: u64 = 4 * 1024 * 1024;
 /// How long a line may wait to be written that nothing waits for, and how many bytes of
 /// such lines.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(20);
@@ -94,6 +98,9 @@ pub struct Spool {
     writer: Mutex<Writer>,
     unsent: Notify,
     unwritten: Notify,
+    /// The first line that isn't in the file, and the first that nothing waits for.
+    stored: AtomicU64,
+    awaited: AtomicU64,
     received: watch::Sender<u64>,
 }
 
@@ -151,6 +158,7 @@ impl Spool {
             mode: Mode::Open(key),
         };
         writer.store().map_err(failed)?;
+        let stored = AtomicU64::new(writer.chain.next_seq());
         folder.publish(root, &session).map_err(failed)?;
         Ok(Self {
             folder,
@@ -158,6 +166,8 @@ impl Spool {
             writer: Mutex::new(writer),
             unsent: Notify::new(),
             unwritten: Notify::new(),
+            stored,
+            awaited: AtomicU64::new(0),
             received: watch::Sender::new(0),
         })
     }
@@ -168,12 +178,39 @@ impl Spool {
     ///
     /// # Errors
     /// The record isn't written; see [`SpoolError`] for whether another may be.
-    pub fn append(&self, record: Record, now: Timestamp) -> Result<u64, SpoolError> {
+    pub fn append(&self, record: &Record, now: Timestamp) -> Result<u64, SpoolError> {
         self.write(|writer| {
             let seq = self.add(writer, record, now)?;
             self.store(writer)?;
             Ok(seq)
         })
+    }
+
+    /// Puts a record into the chain that something waits for: before it happens, whoever
+    /// waits asks [`Self::is_awaited`], and calls [`Self::store_all`] where it is. So one
+    /// write takes the lines of all who are ready at the same moment.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_awaited(&self, record: &Record, now: Timestamp) -> Result<(), SpoolError> {
+        self.write(|writer| {
+            let seq = self.add(writer, record, now)?;
+            self.awaited.store(seq + 1, Ordering::Release);
+            Ok(())
+        })
+    }
+
+    /// Whether a line that something waits for hasn't been handed to the operating system.
+    pub fn is_awaited(&self) -> bool {
+        self.stored.load(Ordering::Acquire) < self.awaited.load(Ordering::Acquire)
+    }
+
+    /// Hands every line that hasn't been to the operating system.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn store_all(&self) -> Result<(), SpoolError> {
+        self.write(|writer| self.store(writer))
     }
 
     /// Puts a record into the chain that nothing waits for. It is written with the next
@@ -182,7 +219,7 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Self::append`].
-    pub fn append_behind(&self, record: Record, now: Timestamp) -> Result<(), SpoolError> {
+    pub fn append_behind(&self, record: &Record, now: Timestamp) -> Result<(), SpoolError> {
         self.write(|writer| {
             self.add(writer, record, now)?;
             if writer.unwritten.len() >= UNWRITTEN_BYTES {
@@ -199,7 +236,7 @@ impl Spool {
         loop {
             self.unwritten.notified().await;
             tokio::time::sleep(WRITTEN_WITHIN).await;
-            if let Err(error) = self.write(|writer| self.store(writer)) {
+            if let Err(error) = self.store_all() {
                 tracing::debug!(%error, "the session log takes no more");
             }
         }
@@ -226,7 +263,7 @@ impl Spool {
     /// verifies it is told.
     pub fn close(&self, end: End, now: Timestamp) -> Result<(), SpoolError> {
         self.write(|writer| {
-            writer.add(Record::End(end), now)?;
+            writer.add(&Record::End(end), now)?;
             self.sign(writer, now)?;
             self.store(writer)?;
             writer.mode = Mode::Ended;
@@ -316,7 +353,7 @@ impl Spool {
     }
 
     /// Puts a record into the chain, and now and then a signature behind it.
-    fn add(&self, writer: &mut Writer, record: Record, now: Timestamp) -> Result<u64, SpoolError> {
+    fn add(&self, writer: &mut Writer, record: &Record, now: Timestamp) -> Result<u64, SpoolError> {
         let seq = writer.add(record, now)?;
         if writer.chain.unsigned() >= UNSIGNED_LINES {
             self.sign(writer, now)?;
@@ -333,10 +370,14 @@ impl Spool {
 
     /// Writes what isn't written. A failed write stops the spool for good.
     fn store(&self, writer: &mut Writer) -> Result<(), SpoolError> {
-        writer.store().map_err(|why| {
+        let stored = writer.store().map_err(|why| {
             writer.mode = Mode::Stopped(why.to_string());
             SpoolError::Write { path: self.folder.log(), why }
-        })
+        });
+        if stored.is_ok() {
+            self.stored.store(writer.chain.next_seq(), Ordering::Release);
+        }
+        stored
     }
 
     /// The writer is whole even after a panic: its parts change one by one, each
@@ -347,10 +388,8 @@ impl Spool {
 }
 
 impl Writer {
-    fn add(&mut self, record: Record, now: Timestamp) -> Result<u64, LineError> {
-        let line = self.chain.append(record, now)?;
-        self.unwritten.extend_from_slice(&line.bytes);
-        Ok(line.seq)
+    fn add(&mut self, record: &Record, now: Timestamp) -> Result<u64, LineError> {
+        self.chain.append_to(record, now, &mut self.unwritten)
     }
 
     /// Writes the lines that aren't written; after a failure the part of them that was is

@@ -25,7 +25,7 @@ use super::spool::{Orphan, OrphanError, Spool, orphans};
 use crate::{
     api::{self, Client},
     grant::SessionId,
-    journal::{LONGEST_SEGMENT, Lines, Receipt},
+    journal::{LONGEST_SEGMENT, LineHash, Lines, Receipt},
 };
 
 /// How often new lines go up.
@@ -35,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The first pause between attempts of the last upload.
 const SHORT_PAUSE: Duration = Duration::from_millis(250);
 /// Bytes that one upload holds, unless one line is longer.
-const SEGMENT: u64 = 1024 * 1024;
+const SEGMENT: u64 = 4 * 1024 * 1024;
 
 /// Why a log didn't reach the control plane.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +94,7 @@ pub struct Uploader {
 }
 
 impl Uploader {
-    /// Begins to upload `spool` each second, or as soon as 512 KiB wait.
+    /// Begins to upload `spool` each second, or as soon as 4 MiB wait.
     ///
     /// # Errors
     /// When the log can't be opened.
@@ -255,6 +255,28 @@ impl Spooled for Orphan {
     fn received(&self, _: Receipt, _: u64, _: u64) {}
 }
 
+/// What a segment holds, to be held against its receipt.
+struct Sent {
+    lines: u64,
+    bytes: u64,
+    /// The hash of its last line.
+    head: LineHash,
+}
+
+impl Sent {
+    /// Of whole lines.
+    fn of(segment: &[u8]) -> Self {
+        let lines = segment.strip_suffix(b"\n").unwrap_or(segment);
+        let begins = memchr::memrchr(b'\n', lines).map_or(0, |before| before + 1);
+        let last = lines.get(begins..).unwrap_or_default();
+        Self {
+            lines: memchr::memchr_iter(b'\n', segment).count() as u64,
+            bytes: segment.len() as u64,
+            head: LineHash::of(last),
+        }
+    }
+}
+
 /// A log on its way: the next line to send, and where it begins.
 #[derive(Debug)]
 struct Transfer {
@@ -294,27 +316,32 @@ impl Transfer {
         self.close().await
     }
 
-    /// Sends the lines that are there and have not been received.
+    /// Sends the lines that are there now and have not been received. Those that are
+    /// written meanwhile wait for their turn: segments of a few lines each would keep the
+    /// control plane busier than the statements keep the database.
     async fn send_all(&mut self, spooled: &impl Spooled) -> Result<(), UploadError> {
-        while self.offset < spooled.length() {
-            let segment = self.segment(spooled.length())?;
-            let (id, token) = (&self.session, &self.upload_token);
-            let answer = self.client.upload_log(id, self.seq, segment, token).await;
-            let receipt = match answer {
-                Ok(receipt) => receipt,
+        let length = spooled.length();
+        while self.offset < length {
+            let (receipt, sent) = match self.send(length).await {
                 // It may have lost what it had received: then it wants all of it again.
-                Err(api::Error::Refused(_)) if self.seq > 0 => {
+                Err(UploadError::Server(api::Error::Refused(_))) if self.seq > 0 => {
                     (self.seq, self.offset) = (0, 0);
-                    let segment = self.segment(spooled.length())?;
-                    let (id, token) = (&self.session, &self.upload_token);
-                    self.client.upload_log(id, 0, segment, token).await?
+                    self.send(length).await?
                 }
-                Err(error) => return Err(error.into()),
+                answer => answer?,
             };
-            self.advance(&receipt)?;
+            self.advance(&receipt, &sent)?;
             spooled.received(receipt, self.seq, self.offset);
         }
         Ok(())
+    }
+
+    /// Sends the next whole lines, of the log's first `length` bytes.
+    async fn send(&mut self, length: u64) -> Result<(Receipt, Sent), UploadError> {
+        let segment = self.segment(length)?;
+        let sent = Sent::of(&segment);
+        let (id, token) = (&self.session, &self.upload_token);
+        Ok((self.client.upload_log(id, self.seq, segment, token).await?, sent))
     }
 
     /// A session that has ended at the control plane already is closed.
@@ -344,9 +371,16 @@ impl Transfer {
     /// Moves on to the line after the one that the receipt is for, which must be
     /// the one that stands in the log. It may be further than what was just sent,
     /// where an earlier answer was lost.
-    fn advance(&mut self, receipt: &Receipt) -> Result<(), UploadError> {
+    fn advance(&mut self, receipt: &Receipt, sent: &Sent) -> Result<(), UploadError> {
         let seq = receipt.received_seq;
         let wrong = || UploadError::WrongReceipt { seq };
+        if seq.checked_add(1) == Some(self.seq + sent.lines) {
+            if sent.head.to_string() != receipt.received_head {
+                return Err(wrong());
+            }
+            (self.seq, self.offset) = (self.seq + sent.lines, self.offset + sent.bytes);
+            return Ok(());
+        }
         self.log.seek(SeekFrom::Start(self.offset))?;
         let (mut at, mut offset) = (self.seq, self.offset);
         for line in Lines::new(BufReader::new(&self.log)) {

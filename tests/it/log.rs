@@ -77,8 +77,8 @@ fn statement(statement: u64, sql: &str, verdict: Verdict) -> Record {
         statement,
         protocol: Protocol::Simple,
         sql: sql.into(),
-        parameters: Vec::new(),
-        verdict,
+        parameters: [].into(),
+        verdict: verdict.into(),
     }))
 }
 
@@ -330,7 +330,7 @@ fn root_of_child() -> PathBuf {
 fn fills_the_disk() {
     let spool = spool(&root_of_child()).unwrap();
     for n in 1.. {
-        match spool.append(statement(n, &"x".repeat(1000), allow()), at(1)) {
+        match spool.append(&statement(n, &"x".repeat(1000), allow()), at(1)) {
             Ok(seq) => println!("wrote {seq}"),
             Err(SpoolError::Write { why, .. }) => {
                 println!("stopped {why}");
@@ -339,7 +339,7 @@ fn fills_the_disk() {
             Err(error) => panic!("{error}"),
         }
     }
-    let again = spool.append(statement(0, "SELECT 1", allow()), at(2));
+    let again = spool.append(&statement(0, "SELECT 1", allow()), at(2));
     assert!(matches!(again, Err(SpoolError::Stopped(_))), "{again:?}");
     let end = End { reason: EndReason::Failed, detail: String::new() };
     assert!(matches!(spool.close(end, at(3)), Err(SpoolError::Stopped(_))));
@@ -376,7 +376,7 @@ fn a_spool_that_cant_be_made_says_where_and_why() {
 fn appends_until_it_is_killed() {
     let spool = spool(&root_of_child()).unwrap();
     for n in 1.. {
-        let seq = spool.append(statement(n, "SELECT 1", allow()), at(1)).unwrap();
+        let seq = spool.append(&statement(n, "SELECT 1", allow()), at(1)).unwrap();
         println!("wrote {seq}");
     }
 }

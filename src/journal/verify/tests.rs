@@ -43,7 +43,7 @@ fn rechained(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     for (line, seq) in lines.iter().zip(0..) {
         let entry = super::super::decode(line.strip_suffix(b"\n").unwrap()).unwrap();
-        let entry = Entry { seq, prev: prev.to_string(), ..entry };
+        let entry = Entry { seq, prev, ..entry };
         let mut bytes = super::super::encode(&entry).unwrap();
         prev = LineHash::of(&bytes);
         bytes.push(b'\n');
@@ -126,7 +126,7 @@ fn what_was_done_to_a_log_is_said_with_its_line() {
     };
     let prev_of = |index: usize| {
         let entry = super::super::decode(log[index].strip_suffix(b"\n").unwrap()).unwrap();
-        entry.prev
+        entry.prev.to_string()
     };
     let other_prev = |index: usize| {
         let prev = prev_of(index);

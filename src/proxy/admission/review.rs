@@ -224,7 +224,7 @@ impl Admission {
             return Err(void(expired()));
         }
         let (ruling, decided) = self.drift.decide_anew(&review.request.sql).await.map_err(&void)?;
-        if let Verdict::Deny(denied) = &decided.verdict {
+        if let Verdict::Deny(denied) = &*decided.verdict {
             return Err(void(denied.clone()));
         }
         // The rules that the reviewers have lifted count no more; PostgreSQL is asked again
@@ -282,7 +282,7 @@ impl Admission {
         event: HoldEvent,
     ) -> Result<(), Unrecorded> {
         let record = HoldRecord { connection, statement, hold, event };
-        self.record(Record::Hold(Box::new(record.clone())))?;
+        self.record(&Record::Hold(Box::new(record.clone())))?;
         if let Some(desk) = &self.desk {
             desk.tell(&record);
         }

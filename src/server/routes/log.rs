@@ -68,7 +68,6 @@ async fn upload(
         return Err(Refusal::conflict("busy", "another segment came in at the same moment")
             .hint("send it again"));
     }
-    app.changes.announce();
     Ok(Json(receipt))
 }
 
