@@ -290,6 +290,25 @@ async fn migrations_of_masked_columns_go_through_and_the_masks_fail_closed() {
 }
 
 #[tokio::test]
+async fn a_mask_says_nothing_of_a_value_that_is_not_of_its_type_any_more() {
+    let mut taken = Taken::new("readonly").await;
+    let select = taken.replacement("shop.customers").await;
+    let sql = format!("SELECT birth_date::text FROM ({select}) c WHERE id = 1");
+    let before = taken.ask(&sql).await.unwrap();
+    assert!(before[0].as_deref().is_some_and(|date| date.ends_with("-01-01")), "{before:?}");
+    let altered = "ALTER TABLE shop.customers ALTER COLUMN birth_date TYPE text USING 'planted'";
+    run(&mut taken.admin, altered).await.unwrap();
+    let grant = "GRANT SELECT (ctid, tableoid) ON shop.customers TO PUBLIC";
+    run(&mut taken.admin, grant).await.unwrap();
+    for _ in 0..2 {
+        let answer = sqlx::query(AssertSqlSafe(sql.as_str())).fetch_all(&mut taken.session).await;
+        let error = answer.unwrap_err().to_string();
+        assert!(!error.contains("planted") && error.contains("date"), "{error}");
+    }
+    taken.close().await;
+}
+
+#[tokio::test]
 async fn installing_again_changes_nothing_and_takes_back_what_others_granted() {
     let mut taken = Taken::new("readonly").await;
     let functions = "SELECT string_agg(oid::text || proname, ',' ORDER BY proname) \

@@ -27,6 +27,9 @@ const DISPATCHED: usize = 128;
 /// Where a mask function finds the keys of hashes.
 const KEY: &str = "SELECT h.inner_key, h.outer_key FROM pgate.hash_key h";
 
+/// The variable that holds the raw value within a mask function.
+const RAW: &str = "raw";
+
 /// The most values that one call of a lookup function takes.
 const MOST_VALUES: u32 = 100;
 
@@ -62,37 +65,48 @@ impl ReaderFunction {
         column: &Column,
         catalog: &Catalog,
     ) -> Result<Self, MaskError> {
-        let value = format!("v.{}", quote_identifier(&column.name));
-        let source = Source { value: &value, key: Some(KEY) };
+        // The row is read by a query of its own, and the mask is made of a variable: an
+        // expression without a query keeps its state from call to call.
+        let source = Source { value: RAW, key: Some(KEY) };
         let expression = masking::expression(kind, column, Some(source))?;
-        let row = |from: &str| {
+        let returns = masking::returned_type(column);
+        let value = quote_identifier(&column.name);
+        // Where the column's type changes under the function, planning fails: a conversion
+        // would fail on a value, and say which. Any type has a text.
+        let value = match &*returns {
+            "pg_catalog.text" => format!("v.{value}::pg_catalog.text"),
+            _ => format!("COALESCE(v.{value}, NULL::{returns})"),
+        };
+        let read = |from: &str| {
             format!(
-                "(SELECT {expression} FROM {from} v WHERE v.ctid OPERATOR(pg_catalog.=) $2 \
-                 AND v.tableoid OPERATOR(pg_catalog.=) $1)"
+                "SELECT {value} INTO {RAW} FROM {from} v \
+                 WHERE v.ctid OPERATOR(pg_catalog.=) $2 AND v.tableoid OPERATOR(pg_catalog.=) $1;"
             )
         };
         let below = descendants(relation, catalog);
-        let mut body = "BEGIN\n".to_owned();
-        if !below.is_empty() && below.len() <= DISPATCHED {
+        let mut body = format!("DECLARE {RAW} {returns};\nBEGIN\n");
+        if below.is_empty() {
+            body.push_str(&format!("  {}\n", read(&format!("ONLY {}", qualified(relation)))));
+        } else if below.len() <= DISPATCHED {
+            let mut test = "IF";
             for leaf in below.iter().chain([&relation]) {
-                let only = row(&format!("ONLY {}", qualified(leaf)));
                 body.push_str(&format!(
-                    "  IF $1 OPERATOR(pg_catalog.=) {}::pg_catalog.oid THEN RETURN {only}; END IF;\n",
-                    leaf.oid.0
+                    "  {test} $1 OPERATOR(pg_catalog.=) {}::pg_catalog.oid THEN\n    {}\n",
+                    leaf.oid.0,
+                    read(&format!("ONLY {}", qualified(leaf)))
                 ));
+                test = "ELSIF";
             }
-        }
-        let from = if below.is_empty() {
-            format!("ONLY {}", qualified(relation))
+            body.push_str(&format!("  ELSE\n    {}\n  END IF;\n", read(&qualified(relation))));
         } else {
-            qualified(relation)
-        };
-        body.push_str(&format!("  RETURN {};\nEND", row(&from)));
+            body.push_str(&format!("  {}\n", read(&qualified(relation))));
+        }
+        body.push_str(&format!("  RETURN {expression};\nEND"));
         let kind_text = serde_json::to_string(kind).expect("a mask kind is plain data");
         Ok(Self {
             name: name("m", &kind_text, relation, column),
             arguments: "pg_catalog.oid, pg_catalog.tid".to_owned(),
-            returns: masking::returned_type(column),
+            returns,
             parallel: "SAFE",
             body,
             keyed: *kind == MaskKind::Hash,
