@@ -210,7 +210,7 @@ fn tell_statement(record: &StatementRecord) -> Vec<String> {
         Protocol::Function => " function call",
     };
     let mut lines = Vec::new();
-    match &*record.verdict {
+    match &**record.verdict {
         Verdict::Allow(allowed) => {
             let rule = style(escaped(&allowed.rule.to_string())).dim();
             lines.push(format!("[{number}]{how} {}  {rule}", style("allow").green()));

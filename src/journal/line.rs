@@ -184,7 +184,10 @@ impl StatementRecord {
             text(r#","parameters":"#, out);
             json(&**parameters, out)?;
         }
-        go_on(&**verdict, out)
+        let verdict = verdict.json().strip_prefix('{').ok_or(LineError::NotARecord)?;
+        out.push(b',');
+        text(verdict, out);
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@
 mod chain;
 mod line;
 mod links;
+mod logged_verdict;
 mod receive;
 mod record;
 mod report;
@@ -20,6 +21,7 @@ mod verify;
 
 pub use chain::{Chain, FORMAT_VERSION, Line};
 pub use line::{LONGEST_LINE, LineError, LineHash, Lines, RawLine, decode, encode};
+pub use logged_verdict::LoggedVerdict;
 pub use receive::{Accepted, LONGEST_SEGMENT, ReceiveError, Receiver, StartError};
 pub use record::{
     Completion, ConnectionEnd, ConnectionStart, End, EndReason, Entry, HoldEvent, HoldRecord,

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::LineHash;
+use super::{LineHash, LoggedVerdict};
 use crate::{
     grant::{HoldId, Identity, Jwk, Scope, SessionId, SignedGrant},
-    policy::{Reviewers, RuleRef, Verdict},
+    policy::{Reviewers, RuleRef},
 };
 
 /// One line: its place in the chain and what it says.
@@ -192,7 +192,7 @@ pub struct StatementRecord {
     pub parameters: Arc<[Parameter]>,
     /// What policy said.
     #[serde(flatten)]
-    pub verdict: Arc<Verdict>,
+    pub verdict: Arc<LoggedVerdict>,
 }
 
 fn no_parameters(parameters: &Arc<[Parameter]>) -> bool {

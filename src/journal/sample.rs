@@ -104,7 +104,7 @@ fn with_verdict(statement: u64, sql: &str, verdict: Verdict) -> Record {
         protocol: Protocol::Simple,
         sql: sql.into(),
         parameters: [Parameter::Null, Parameter::Text("ü\"\n".into())].into(),
-        verdict: verdict.into(),
+        verdict: std::sync::Arc::new(verdict.into()),
     }))
 }
 

@@ -158,10 +158,10 @@ impl<'a> Verifier<'a> {
             Record::Start(_) => self.report.problem(line, Wrong::SecondStart),
             _ if line == 1 && entry.seq == 0 => self.report.problem(line, Wrong::NoBeginning),
             Record::Statement(statement) => {
-                let denied = matches!(*statement.verdict, Verdict::Deny(_));
+                let denied = matches!(**statement.verdict, Verdict::Deny(_));
                 self.statement(line, entry.at, denied);
                 // A Parse runs nothing: its outcome is an error of the database's.
-                if matches!(*statement.verdict, Verdict::Hold(_))
+                if matches!(**statement.verdict, Verdict::Hold(_))
                     && statement.protocol != Protocol::Parse
                     && self.unapproved.len() < MOST_UNAPPROVED
                 {

@@ -42,7 +42,7 @@ use super::{
 };
 use crate::{
     api::Estimate,
-    journal::{ConnectionStart, Parameter, PlannedRecord, Protocol, Record, StatementRecord},
+    journal::{ConnectionStart, Parameter, PlannedRecord, Protocol, Record, LoggedVerdict, StatementRecord},
     mask::Detection,
     policy::{Denied, Held, Pace, Role, RowRule, RuleRef, Verdict},
 };
@@ -237,7 +237,7 @@ impl Admission {
         };
         let verdict = match &judged {
             Ok(judged) => judged.verdict(),
-            Err((denied, _)) => Arc::new(Verdict::Deny(denied.clone())),
+            Err((denied, _)) => Arc::new(Verdict::Deny(denied.clone()).into()),
         };
         let record = Record::Statement(Box::new(StatementRecord {
             connection: request.connection,
@@ -346,7 +346,7 @@ impl Admission {
     /// much up.
     fn keeps_to(&self, request: &StatementRequest, decided: &Decided) -> Result<(), Stopped> {
         self.keep_pace(request.protocol, decided)?;
-        if let Verdict::Deny(denied) = &*decided.verdict {
+        if let Verdict::Deny(denied) = &**decided.verdict {
             let misplaced = decided.misplaced;
             return Err(Stopped::Denied { denied: denied.clone(), misplaced });
         }
@@ -513,9 +513,9 @@ impl Judged {
         Self { ruling, decided, holds, by_rows: rules, estimate }
     }
 
-    fn verdict(&self) -> Arc<Verdict> {
+    fn verdict(&self) -> Arc<LoggedVerdict> {
         match self.holds.first() {
-            Some(held) => Arc::new(Verdict::Hold(held.clone())),
+            Some(held) => Arc::new(Verdict::Hold(held.clone()).into()),
             None => Arc::clone(&self.decided.verdict),
         }
     }

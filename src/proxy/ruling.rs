@@ -20,6 +20,7 @@ use super::{
     remembered::{LONGEST_TEXT, Remembered},
 };
 use crate::{
+    journal::LoggedVerdict,
     policy::{
         self, Allowed, Compiled, Counted, Denied, Enforcement, Held, Role, RowRule, RuleRef,
         Verdict,
@@ -30,7 +31,7 @@ use crate::{
 /// What is decided of a query string, whoever asks and whenever.
 #[derive(Debug)]
 pub struct Decided {
-    pub(super) verdict: Arc<Verdict>,
+    pub(super) verdict: Arc<LoggedVerdict>,
     pub(super) rewritten: Option<Rewritten>,
     pub(super) touches_masked: bool,
     pub(super) forget: Forget,
@@ -261,7 +262,7 @@ impl Ruling {
         let held = (!holds.is_empty() || row_rules.iter().any(by_rows))
             .then(|| Box::new(HeldText { holds, shape: sql::shape(text) }));
         Decided {
-            verdict: Arc::new(verdict),
+            verdict: Arc::new(verdict.into()),
             rewritten,
             touches_masked: statements.iter().any(|statement| self.touches_masked(statement)),
             forget: forgotten(&statements),
@@ -380,7 +381,7 @@ impl Decided {
     /// The verdict where PostgreSQL expects it to hit so many rows; none means that it
     /// hasn't been asked. What it can't be asked about is decided as a session decides it.
     pub fn verdict_on(&self, rows: Option<u64>) -> Verdict {
-        if rows.is_none() && self.explainable.is_ok() || matches!(*self.verdict, Verdict::Deny(_)) {
+        if rows.is_none() && self.explainable.is_ok() || matches!(**self.verdict, Verdict::Deny(_)) {
             return Verdict::clone(&self.verdict);
         }
         let rows = rows.filter(|_| self.explainable.is_ok());
@@ -419,7 +420,7 @@ impl Decided {
 
     fn refused(denied: Denied) -> Self {
         Self {
-            verdict: Arc::new(Verdict::Deny(denied)),
+            verdict: Arc::new(Verdict::Deny(denied).into()),
             rewritten: None,
             touches_masked: false,
             forget: Forget::Nothing,
@@ -546,7 +547,7 @@ mod tests {
         let ruling = Ruling::first(role, catalog, Enforcement::Static).unwrap();
         let sql: Arc<str> = "SELECT id FROM shop.orders".into();
         let at = |time: &str| format!("2026-01-14T{time}Z").parse::<Timestamp>().unwrap();
-        let allows = |decided: &Decided| matches!(*decided.verdict, Verdict::Allow(_));
+        let allows = |decided: &Decided| matches!(**decided.verdict, Verdict::Allow(_));
         sql::on_large_stack(|| assert!(allows(&ruling.decide(&sql, at("17:59:30")))));
         assert!(ruling.recall(&sql, at("17:59:59.999")).is_some_and(|decided| allows(&decided)));
         assert!(ruling.recall(&sql, at("18:00:00")).is_none());
@@ -581,7 +582,7 @@ mod tests {
         ] {
             let sql: Arc<str> = sql.into();
             let decided = sql::on_large_stack(|| ruling.decide(&sql, now));
-            let allowed = matches!(*decided.verdict, Verdict::Allow(_));
+            let allowed = matches!(**decided.verdict, Verdict::Allow(_));
             assert_eq!((&decided.undescribed, allowed), (&lacking, lacking.is_empty()), "{sql}");
             assert_eq!(ruling.recall(&sql, now).is_some(), allowed, "{sql}");
         }

@@ -78,7 +78,7 @@ fn statement(statement: u64, sql: &str, verdict: Verdict) -> Record {
         protocol: Protocol::Simple,
         sql: sql.into(),
         parameters: [].into(),
-        verdict: verdict.into(),
+        verdict: std::sync::Arc::new(verdict.into()),
     }))
 }
 

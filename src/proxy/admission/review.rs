@@ -224,7 +224,7 @@ impl Admission {
             return Err(void(expired()));
         }
         let (ruling, decided) = self.drift.decide_anew(&review.request.sql).await.map_err(&void)?;
-        if let Verdict::Deny(denied) = &*decided.verdict {
+        if let Verdict::Deny(denied) = &**decided.verdict {
             return Err(void(denied.clone()));
         }
         // The rules that the reviewers have lifted count no more; PostgreSQL is asked again
