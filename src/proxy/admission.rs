@@ -42,7 +42,9 @@ use super::{
 };
 use crate::{
     api::Estimate,
-    journal::{ConnectionStart, Parameter, PlannedRecord, Protocol, Record, LoggedVerdict, StatementRecord},
+    journal::{
+        ConnectionStart, LoggedVerdict, Parameter, PlannedRecord, Protocol, Record, StatementRecord,
+    },
     mask::Detection,
     policy::{Denied, Held, Pace, Role, RowRule, RuleRef, Verdict},
 };

@@ -381,7 +381,8 @@ impl Decided {
     /// The verdict where PostgreSQL expects it to hit so many rows; none means that it
     /// hasn't been asked. What it can't be asked about is decided as a session decides it.
     pub fn verdict_on(&self, rows: Option<u64>) -> Verdict {
-        if rows.is_none() && self.explainable.is_ok() || matches!(**self.verdict, Verdict::Deny(_)) {
+        if rows.is_none() && self.explainable.is_ok() || matches!(**self.verdict, Verdict::Deny(_))
+        {
             return Verdict::clone(&self.verdict);
         }
         let rows = rows.filter(|_| self.explainable.is_ok());

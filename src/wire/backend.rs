@@ -256,6 +256,29 @@ pub fn parse_row_origins(message: &[u8]) -> Result<Vec<FieldOrigin>, WireError> 
     Ok(origins)
 }
 
+/// The first column of a whole RowDescription for whose table's OID and number (0 where it
+/// is no table's) `wanted` says yes.
+pub fn find_origin(
+    message: &[u8],
+    wanted: impl Fn(u32, i16) -> bool,
+) -> Result<Option<(u32, i16)>, WireError> {
+    let mut fields = Fields::of_message(message, "RowDescription")?;
+    let mut found = None;
+    for _ in 0..fields.count()? {
+        fields.cstring()?;
+        let (table, column) = (fields.u32()?, fields.i16()?);
+        fields.u32()?;
+        fields.i16()?;
+        fields.i32()?;
+        fields.i16()?;
+        if found.is_none() && wanted(table, column) {
+            found = Some((table, column));
+        }
+    }
+    fields.end()?;
+    Ok(found)
+}
+
 /// The values of a whole DataRow; NULL is `None`.
 pub fn data_row_values(message: &[u8]) -> Result<Vec<Option<&[u8]>>, WireError> {
     let mut fields = Fields::of_message(message, "DataRow")?;

@@ -18,10 +18,10 @@ mod startup;
 
 pub use backend::{
     Authentication, BackendKey, FieldOrigin, Notification, TransactionStatus, authentication,
-    backend_key_data, command_tag, data_row_values, negotiate_protocol_version, notification,
-    parameter_status, parse_authentication, parse_backend_key, parse_negotiated_version,
-    parse_notification, parse_parameter_status, parse_row_origins, parse_transaction_status,
-    ready_for_query, tag_rows,
+    backend_key_data, command_tag, data_row_values, find_origin, negotiate_protocol_version,
+    notification, parameter_status, parse_authentication, parse_backend_key,
+    parse_negotiated_version, parse_notification, parse_parameter_status, parse_row_origins,
+    parse_transaction_status, ready_for_query, tag_rows,
 };
 pub use error_fields::{ErrorFields, field};
 pub use frame::{

@@ -44,11 +44,13 @@ pub(super) struct ClientSide {
     streaming: Option<(usize, bool)>,
     /// The current part of the pipeline: what lies between two Syncs.
     pub(super) part: u64,
+    /// The empty name.
+    unnamed: Arc<str>,
 }
 
 impl Default for ClientSide {
     fn default() -> Self {
-        Self { input: BytesMut::new(), streaming: None, part: 1 }
+        Self { input: BytesMut::new(), streaming: None, part: 1, unnamed: "".into() }
     }
 }
 
@@ -401,7 +403,7 @@ impl Session {
                 let waits = prepared.permit.may_wait();
                 let bind_message =
                     prepared.permit.decided_when_run().then(|| Bytes::copy_from_slice(&message));
-                let name: Arc<str> = bind.portal.into();
+                let name = self.named(bind.portal);
                 let binary = bind.binary_results;
                 let (bind, approved) = (bind_message, OnceLock::new());
                 let portal = Arc::new(Portal { prepared, parameters, bind, binary, approved });
@@ -417,6 +419,11 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// A name to keep: most portals have the empty one.
+    fn named(&self, name: &str) -> Arc<str> {
+        if name.is_empty() { Arc::clone(&self.client.unnamed) } else { name.into() }
     }
 
     /// Waits until the end of an earlier part. In a COPY that end won't come before the
@@ -448,7 +455,7 @@ impl Session {
             }
             Meaning::Known(portal) => {
                 let sql = Arc::clone(&portal.prepared.sql);
-                let name = execute.portal.into();
+                let name = self.named(execute.portal);
                 let held = Held::Execute { message, name, portal: Arc::clone(&portal) };
                 self.ask(Protocol::Execute, sql, Some(&portal), held);
             }

@@ -86,8 +86,11 @@ impl Session {
 
     /// Sends what was kept back; nothing where the server skips to the next Sync anyway.
     pub(super) fn release(&mut self) {
+        if self.deferred.is_empty() {
+            return;
+        }
         let deferred = std::mem::take(&mut self.deferred);
-        if deferred.is_empty() || self.pending.is_skipping() {
+        if self.pending.is_skipping() {
             return;
         }
         self.to_server.extend_from_slice(&deferred.bytes);

@@ -75,16 +75,75 @@ struct Ahead<T> {
     meaning: Option<Arc<T>>,
 }
 
+/// Values by name. The empty name has a place of its own: most drivers use no other portal.
+#[derive(Debug)]
+struct ByName<V> {
+    unnamed: Option<V>,
+    named: HashMap<Arc<str>, V>,
+}
+
+impl<V> Default for ByName<V> {
+    fn default() -> Self {
+        Self { unnamed: None, named: HashMap::new() }
+    }
+}
+
+impl<V> ByName<V> {
+    fn get(&self, name: &str) -> Option<&V> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    fn insert(&mut self, name: Arc<str>, value: V) {
+        if name.is_empty() {
+            self.unnamed = Some(value);
+        } else {
+            self.named.insert(name, value);
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        if name.is_empty() {
+            self.unnamed = None;
+        } else {
+            self.named.remove(name);
+        }
+    }
+
+    fn retain(&mut self, keeps: impl Fn(&V) -> bool) {
+        if self.unnamed.as_ref().is_some_and(|value| !keeps(value)) {
+            self.unnamed = None;
+        }
+        if !self.named.is_empty() {
+            self.named.retain(|_, value| keeps(value));
+        }
+    }
+
+    fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.unnamed.iter_mut().chain(self.named.values_mut())
+    }
+
+    fn clear(&mut self) {
+        self.unnamed = None;
+        if !self.named.is_empty() {
+            self.named.clear();
+        }
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.unnamed.is_some()) + self.named.len()
+    }
+}
+
 /// What the names of one kind mean.
 #[derive(Debug)]
 pub(super) struct Names<T> {
-    settled: HashMap<Arc<str>, Arc<T>>,
-    ahead: HashMap<Arc<str>, Ahead<T>>,
+    settled: ByName<Arc<T>>,
+    ahead: ByName<Ahead<T>>,
 }
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
-        Self { settled: HashMap::new(), ahead: HashMap::new() }
+        Self { settled: ByName::default(), ahead: ByName::default() }
     }
 }
 
@@ -132,7 +191,7 @@ impl<T> Names<T> {
 
     /// The server has finished this part of the pipeline.
     pub(super) fn finish(&mut self, part: u64) {
-        self.ahead.retain(|_, ahead| ahead.part > part);
+        self.ahead.retain(|ahead| ahead.part > part);
     }
 
     /// The server has ignored the Sync between the unfinished parts and this one: they

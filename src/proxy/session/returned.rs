@@ -151,12 +151,16 @@ impl Parts {
 
     /// A portal of this name is bound anew, or closed.
     pub(super) fn forget(&mut self, name: &str) {
-        self.by_name.remove(name);
+        if !self.by_name.is_empty() {
+            self.by_name.remove(name);
+        }
     }
 
     /// A transaction has ended: only cursors WITH HOLD are left.
     pub(super) fn end_transaction(&mut self) {
-        self.by_name.retain(|_, part| part.held);
+        if !self.by_name.is_empty() {
+            self.by_name.retain(|_, part| part.held);
+        }
     }
 
     /// How many there are.

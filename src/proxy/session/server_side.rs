@@ -413,14 +413,12 @@ impl Session {
         if self.masked_columns.is_empty() {
             return Ok(false);
         }
-        let tripped = wire::parse_row_origins(message)?.into_iter().find(|origin| {
-            let key = (Oid(origin.table), AttributeNumber(origin.column));
-            self.masked_columns.contains(&key)
-        });
-        let Some(origin) = tripped else { return Ok(false) };
+        let masked = |table, column| {
+            table != 0 && self.masked_columns.contains(&(Oid(table), AttributeNumber(column)))
+        };
+        let Some((table, column)) = wire::find_origin(message, masked)? else { return Ok(false) };
         let detail = format!(
-            "a masked column (relation {}, column {}) was about to appear in a result",
-            origin.table, origin.column
+            "a masked column (relation {table}, column {column}) was about to appear in a result"
         );
         self.alert(EndReason::Tripwire, "42501", detail);
         Ok(true)
