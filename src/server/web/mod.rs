@@ -146,3 +146,6 @@ fn see(location: &str) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests;
