@@ -84,6 +84,7 @@ pub(crate) fn describe(view: &HoldView, context: &Context) {
     if hold.state == HoldState::Waiting {
         fields.push(("until", moment(hold.expires_at, now)));
     }
+    fields.extend(view.url.clone().map(|url| ("page", url)));
     fields.push(("planned", statement.estimate.to_string()));
     output.fields(&fields);
     output.line(format!("\n{} as it was sent:", capital(how)));
