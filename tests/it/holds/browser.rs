@@ -1,6 +1,9 @@
 //! Held statements decided in a browser: the notice's address, the issuer, the page.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
+use tokio::{process::Command, time::timeout};
 
 use super::{Opened, PATIENCE, Program, reviewer, stage, tickets};
 use crate::harness::{Browser, Page};
@@ -117,4 +120,40 @@ async fn a_request_for_a_grant_says_where_it_is_approved() {
     let asked = asked.exits(0);
     let event: Value = serde_json::from_str(asked.stdout.lines().next().unwrap()).unwrap();
     assert_eq!((&event["event"], &event["url"]), (&"waiting_approval".into(), &url.into()));
+}
+
+/// A browser on this machine; `tests/run` installs one on Linux.
+fn chromium() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let places = std::env::split_paths(&path)
+        .flat_map(|folder| names.map(|name| folder.join(name)))
+        .chain([PathBuf::from("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")]);
+    let found = places.into_iter().find(|place| place.is_file());
+    if found.is_none() {
+        let all = std::env::var_os("PGATE_TEST_ALL").is_some() && cfg!(target_os = "linux");
+        assert!(!all, "there is no Chromium; `tests/run` installs it");
+        eprintln!("skipped: there is no Chromium; `tests/run` installs it on Linux");
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_real_browser_signs_in_keeps_the_cookies_and_sends_the_form() {
+    let Some(chromium) = chromium() else { return };
+    let stage = stage().await;
+    let sql = "DELETE FROM support_tickets WHERE id = 20";
+    let client = Program::connect(stage, "ana", &["psql", "-c", sql]);
+    let url = url(&client, 0).await;
+    let profile = tempfile::tempdir().expect("a folder");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/holds/browser/chromium.mjs");
+    let mut node = Command::new("node");
+    node.arg(script).arg(chromium).arg(profile.path());
+    node.args([&*url, "dan@example.com", "approve", "by hand"]).kill_on_drop(true);
+    let ran = timeout(PATIENCE, node.output()).await.expect("it ends").expect("node starts");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(said.contains("Approved once by dan@example.com (corp): by hand."), "{said}");
+    let (_, said) = client.ends().await;
+    assert!(said.contains("DELETE 1"), "{said}");
 }
