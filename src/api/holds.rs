@@ -96,6 +96,9 @@ pub struct HoldView {
     pub reviewers: Reviewers,
     /// The statement.
     pub statement: HeldStatement,
+    /// Its page for a browser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// A hold in a list.
@@ -124,6 +127,9 @@ pub struct HoldSummary {
     /// Where it is in its life.
     #[serde(flatten)]
     pub state: HoldState,
+    /// Its page for a browser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// The longest text in a [`HoldSummary`], in characters.
@@ -137,7 +143,7 @@ impl From<HoldView> for HoldSummary {
             Some((at, _)) => format!("{}…", sql.get(..at).unwrap_or_default()),
             None => sql,
         };
-        let (target, role, rule) = (view.target, view.role, view.rule);
+        let (target, role, rule, url) = (view.target, view.role, view.rule, view.url);
         Self {
             id,
             session,
@@ -150,6 +156,7 @@ impl From<HoldView> for HoldSummary {
             raised_at,
             expires_at,
             state,
+            url,
         }
     }
 }

@@ -9,8 +9,10 @@ mod client;
 mod error;
 mod holds;
 mod model;
+mod words;
 
 pub use client::{Auth, Client, TokenSource};
 pub use error::{Error, TokenError, clock_difference};
 pub use holds::*;
 pub use model::*;
+pub use words::{bound_value, escaped, escaped_lines, lasting, outcome, sent_as};

@@ -70,6 +70,18 @@ pub struct ServerInfo {
     pub issuers: Vec<IssuerInfo>,
 }
 
+impl ServerInfo {
+    /// The page of what waits for whoever looks.
+    pub fn inbox_url(&self) -> String {
+        format!("{}/holds", self.public_url)
+    }
+
+    /// The page of a request for a grant.
+    pub fn grant_url(&self, id: &GrantId) -> String {
+        format!("{}/grants/{id}", self.public_url)
+    }
+}
+
 /// An issuer, as a client needs to know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuerInfo {

@@ -26,7 +26,7 @@ use crate::{
     api::{Client, Grant, GrantId, GrantRequest},
     grant::State,
     journal::{EndReason, HoldRecord},
-    proxy::Ended,
+    proxy::{Ended, HoldNews},
 };
 
 /// How long a session that is being opened may still take after Ctrl-C.
@@ -196,15 +196,18 @@ async fn serve_until_told(
 }
 
 /// A held statement's step, as an event; people read of it in their client.
-fn tell(record: &HoldRecord, context: &Context) {
+fn tell(news: &HoldNews, context: &Context) {
     if !context.output.is_json() {
         return;
     }
-    let HoldRecord { connection, statement, hold, event } = record;
-    let told = json!({
+    let HoldRecord { connection, statement, hold, event } = &news.record;
+    let mut told = json!({
         "event": "hold", "hold": hold, "connection": connection, "statement": statement,
         "step": event,
     });
+    if let Some(url) = &news.url {
+        told["url"] = json!(url);
+    }
     // Who took the connection string may have had enough: the session goes on.
     let _ = context.output.try_line(told.to_string());
 }

@@ -11,9 +11,9 @@ use super::{
     output::{escaped, moment},
 };
 use crate::{
-    api::{Estimate, HoldState, HoldView, Scope},
+    api::{self, HoldState, HoldView},
     grant::{GrantId, HoldId},
-    journal::{Parameter, Protocol},
+    journal::Parameter,
     sql,
 };
 
@@ -61,26 +61,7 @@ pub(crate) fn report(view: &HoldView, context: &Context) -> Result<ExitCode, Fai
 
 /// What became of a hold, in a few words. Not escaped.
 pub(crate) fn outcome(state: &HoldState, now: Timestamp) -> String {
-    let said = |comment: &str| match comment {
-        "" => String::new(),
-        comment => format!(": {comment}"),
-    };
-    match state {
-        HoldState::Waiting => "waiting".into(),
-        HoldState::Approved { decision, scope } => {
-            let reach = match scope {
-                Scope::Once => "once",
-                Scope::SameStatements => "with other values too, for its session",
-            };
-            format!("approved {reach} by {}{}", decision.by, said(&decision.comment))
-        }
-        HoldState::Denied { decision } => {
-            format!("denied by {}{}", decision.by, said(&decision.comment))
-        }
-        HoldState::Withdrawn { because, .. } => format!("withdrawn: {because}"),
-        HoldState::TimedOut { at } => format!("timed out at {}", moment(*at, now)),
-        HoldState::SessionEnded { because, .. } => format!("its session ended: {because}"),
-    }
+    api::outcome(state, |at| moment(at, now))
 }
 
 /// Shows a hold with all that a reviewer must know.
@@ -88,11 +69,7 @@ pub(crate) fn describe(view: &HoldView, context: &Context) {
     let now = Timestamp::now();
     let output = &context.output;
     let HoldView { hold, statement, .. } = view;
-    let how = match statement.protocol {
-        Protocol::Simple => "a query",
-        Protocol::Parse | Protocol::Execute => "a prepared statement",
-        Protocol::Function => "a function call",
-    };
+    let how = api::sent_as(statement.protocol);
     let mut fields = vec![
         ("hold", hold.id.to_string()),
         ("who", hold.identity.to_string()),
@@ -107,7 +84,8 @@ pub(crate) fn describe(view: &HoldView, context: &Context) {
     if hold.state == HoldState::Waiting {
         fields.push(("until", moment(hold.expires_at, now)));
     }
-    fields.push(("planned", planned(&statement.estimate)));
+    fields.extend(view.url.clone().map(|url| ("page", url)));
+    fields.push(("planned", statement.estimate.to_string()));
     output.fields(&fields);
     output.line(format!("\n{} as it was sent:", capital(how)));
     lines(&statement.sql, output);
@@ -136,17 +114,6 @@ fn capital(text: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// The planner's expectation, in words.
-pub(crate) fn planned(estimate: &Estimate) -> String {
-    match estimate {
-        Estimate::Planned { rows, cost } => {
-            let rows = if *rows == 1 { "1 row".into() } else { format!("{rows} rows") };
-            format!("about {rows}, cost {cost:.2} (PostgreSQL's estimate; nothing has run)")
-        }
-        Estimate::Unavailable { why } => format!("no estimate: {why}"),
-    }
-}
-
 fn lines(text: &str, output: &super::output::Output) {
     for line in escaped_lines(text).take(MOST_LINES) {
         output.line(format!("  {line}"));
@@ -159,14 +126,7 @@ fn lines(text: &str, output: &super::output::Output) {
 
 fn parameters(parameters: &[Parameter], output: &super::output::Output) {
     for (parameter, number) in parameters.iter().zip(1..).take(MOST_PARAMETERS) {
-        let value = match parameter {
-            Parameter::Null => "NULL".into(),
-            Parameter::Text(text) => format!("'{}'", clipped(text)),
-            Parameter::Binary(base64) => binary(base64),
-            Parameter::Cut { bytes, sha256 } => {
-                format!("{bytes} bytes, not kept (SHA-256 {})", clipped(sha256))
-            }
-        };
+        let value = api::bound_value(parameter, MOST_OF_PARAMETER);
         output.line(format!("  ${number} = {value}"));
     }
     if parameters.len() > MOST_PARAMETERS {
@@ -175,43 +135,9 @@ fn parameters(parameters: &[Parameter], output: &super::output::Output) {
     }
 }
 
-/// A value in binary format: its bytes, and the number that they are where they can be
-/// one. Its type only PostgreSQL knows.
-fn binary(base64: &str) -> String {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let Ok(bytes) = STANDARD.decode(base64) else {
-        return format!("binary {}", clipped(base64));
-    };
-    let number = match *bytes.as_slice() {
-        [a, b] => Some(i64::from(i16::from_be_bytes([a, b]))),
-        [a, b, c, d] => Some(i64::from(i32::from_be_bytes([a, b, c, d]))),
-        [a, b, c, d, e, f, g, h] => Some(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
-        _ => None,
-    };
-    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let number = number.map_or(String::new(), |number| format!(" ({number}, if a whole number)"));
-    format!("binary {}{number}", clipped(&hex))
-}
-
-fn clipped(text: &str) -> String {
-    let mut shown = escaped(&text.chars().take(MOST_OF_PARAMETER).collect::<String>());
-    if text.chars().nth(MOST_OF_PARAMETER).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_binary_value_is_shown_as_bytes_and_as_the_number_that_it_may_be() {
-        assert_eq!(binary("AAAAKg=="), "binary 0000002a (42, if a whole number)");
-        assert_eq!(binary("/////////9Y="), "binary ffffffffffffffd6 (-42, if a whole number)");
-        assert_eq!(binary("AQID"), "binary 010203");
-        assert_eq!(binary("*"), "binary *");
-    }
 
     #[test]
     fn an_id_s_prefix_says_what_is_decided() {

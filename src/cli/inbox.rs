@@ -10,7 +10,7 @@ use super::{
     failure::Failure,
     grants,
     holds::{self, ReviewId},
-    output::{Output, lasting, moment},
+    output::{Output, escaped, lasting, moment},
 };
 use crate::api::{Auth, Grant, HoldSummary};
 
@@ -75,7 +75,8 @@ async fn run_show(show: &Show, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 async fn list(context: &Context) -> Result<ExitCode, Failure> {
-    let inbox = context.client()?.inbox().await?;
+    let client = context.client()?;
+    let inbox = client.inbox().await?;
     let output = &context.output;
     if output.is_json() {
         output.json(&inbox)?;
@@ -92,11 +93,15 @@ async fn list(context: &Context) -> Result<ExitCode, Failure> {
         output.line("");
     }
     list_grants(&inbox.grants, now, output);
+    let page = client.info().await.ok();
+    let page =
+        page.map_or(String::new(), |info| format!(", or open {}", escaped(&info.inbox_url())));
     match (inbox.holds.first(), inbox.grants.first()) {
-        (Some(hold), _) => output.next(format!("pgate inbox show {}", hold.id)),
-        (None, Some(grant)) => {
-            output.next(format!("pgate approve {}  (or: pgate deny {0} --comment \"…\")", grant.id))
-        }
+        (Some(hold), _) => output.next(format!("pgate inbox show {}{page}", hold.id)),
+        (None, Some(grant)) => output.next(format!(
+            "pgate approve {}  (or: pgate deny {0} --comment \"…\"{page})",
+            grant.id
+        )),
         (None, None) => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -13,12 +13,13 @@ use std::{
 use clap::Subcommand;
 use serde::Serialize;
 
-pub(super) use self::source::{Source, escaped_lines};
+pub(super) use self::source::Source;
 use super::{
     context::Context,
     failure::{Exit, Failure},
     output::escaped,
 };
+pub(super) use crate::api::escaped_lines;
 use crate::{
     api,
     grant::SessionId,

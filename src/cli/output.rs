@@ -15,6 +15,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
 use super::failure::Failure;
+pub(crate) use crate::api::{escaped, lasting};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -190,22 +191,6 @@ impl Drop for Spinner {
     }
 }
 
-/// `text` with terminal control and direction-changing characters shown as
-/// `\u{…}`; line feeds too, so that one value stays on one line.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
-        let changes_direction = matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}'
-            | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
-        if c.is_control() || changes_direction {
-            let _ = write!(clean, "{}", c.escape_default());
-        } else {
-            clean.push(c);
-        }
-    }
-    clean
-}
-
 /// The same for text of several lines. What was escaped before stays as it is.
 fn escaped_lines(text: &str) -> String {
     text.split('\n').map(escaped).collect::<Vec<_>>().join("\n")
@@ -227,24 +212,6 @@ pub(crate) fn moment(at: Timestamp, now: Timestamp) -> String {
         1.. => format!("{shown} (in {distance})"),
         _ => format!("{shown} ({distance} ago)"),
     }
-}
-
-/// A length of time in its two largest units: `59m`, `1h 30m`, `2d 4h`.
-pub(crate) fn lasting(seconds: u64) -> String {
-    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
-    let Some(first) = units.iter().position(|(size, _)| seconds >= *size) else {
-        return "0s".into();
-    };
-    let mut rest = seconds;
-    let mut parts = Vec::new();
-    for (size, name) in units.iter().skip(first).take(2) {
-        let count = rest / size;
-        rest %= size;
-        if count > 0 {
-            parts.push(format!("{count}{name}"));
-        }
-    }
-    parts.join(" ")
 }
 
 fn columns<const N: usize>(
@@ -301,33 +268,6 @@ fn write(to: &mut impl io::Write, line: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_in_a_value_reaches_the_terminal_as_a_command() {
-        for (text, shown) in [
-            ("plain, ünïcode ✓", "plain, ünïcode ✓"),
-            ("\x1b[2Jgone", "\\u{1b}[2Jgone"),
-            ("a\u{9b}31mred", "a\\u{9b}31mred"),
-            ("line\nfeed\r", "line\\nfeed\\r"),
-            ("\u{202e}txt.exe", "\\u{202e}txt.exe"),
-        ] {
-            assert_eq!(escaped(text), shown);
-        }
-    }
-
-    #[test]
-    fn lengths_of_time_show_their_two_largest_units() {
-        for (seconds, shown) in [
-            (0, "0s"),
-            (59, "59s"),
-            (3600, "1h"),
-            (5400, "1h 30m"),
-            (187_200, "2d 4h"),
-            (61, "1m 1s"),
-        ] {
-            assert_eq!(lasting(seconds), shown);
-        }
-    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_and_end_without_blanks() {

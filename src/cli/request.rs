@@ -118,17 +118,24 @@ pub(crate) async fn decided(
     interruption: &mut Interruption,
 ) -> Result<Grant, Failure> {
     let output = &context.output;
+    // A server that can't say where its pages are is asked about the grant all the same.
+    let url = client.info().await.ok().map(|info| info.grant_url(&grant.id));
     if output.is_json() {
-        output.json(&json!({
+        let mut event = json!({
             "event": "waiting_approval",
             "grant": grant.id,
             "target": grant.target,
             "role": grant.role,
             "lapses_at": grant.lapses_at,
-        }))?;
+        });
+        if let Some(url) = &url {
+            event["url"] = json!(url);
+        }
+        output.json(&event)?;
     }
+    let page = url.map_or(String::new(), |url| format!(", or {}", escaped(&url)));
     let spinner =
-        output.spinner(format!("{} waits for a reviewer (`pgate approve {}`)", grant.id, grant.id));
+        output.spinner(format!("{} waits for a reviewer (`pgate approve {0}`{page})", grant.id));
     let still_pending = |message: String| {
         Failure::new(Exit::Pending, "pending", message)
             .hint(format!("`pgate grants show {}` tells how it stands", grant.id))

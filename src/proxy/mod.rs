@@ -37,7 +37,7 @@ pub use engine::{Ended, Ender, Endpoints, Engine, EngineConfig, Running};
 pub use estimate::Bound;
 pub use listener::ListenError;
 pub use own_connection::OwnConnection;
-pub use review::ReviewDesk;
+pub use review::{HoldNews, ReviewDesk};
 pub use ruling::{Decided, Ruling};
 pub use upstream::{Upstream, UpstreamConfig, UpstreamError, query_text};
 

@@ -66,7 +66,16 @@ pub struct ReviewDesk {
     session: SessionId,
     upload_token: SecretString,
     approved: Mutex<Vec<SameStatements>>,
-    news: broadcast::Sender<HoldRecord>,
+    news: broadcast::Sender<HoldNews>,
+}
+
+/// A step of a hold, for whoever listens beside the log.
+#[derive(Debug, Clone)]
+pub struct HoldNews {
+    /// What the log has of it.
+    pub record: HoldRecord,
+    /// Where its reviewers find it, when it is raised.
+    pub url: Option<String>,
 }
 
 impl ReviewDesk {
@@ -77,14 +86,14 @@ impl ReviewDesk {
     }
 
     /// What becomes of the session's holds from now on, as its log records it.
-    pub fn news(&self) -> broadcast::Receiver<HoldRecord> {
+    pub fn news(&self) -> broadcast::Receiver<HoldNews> {
         self.news.subscribe()
     }
 
     /// Tells whoever listens.
-    pub(super) fn tell(&self, record: &HoldRecord) {
+    pub(super) fn tell(&self, record: HoldRecord, url: Option<&str>) {
         // Nobody may be listening.
-        let _ = self.news.send(record.clone());
+        let _ = self.news.send(HoldNews { record, url: url.map(str::to_owned) });
     }
 
     /// The hold whose approval covers a statement of this shape under this rule.

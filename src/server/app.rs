@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     archive::Archive, broker::Broker, config::Config, issuers::Issuers,
-    policy_folder::PolicyFolder, problem::Refusal, store::Store,
+    policy_folder::PolicyFolder, problem::Refusal, store::Store, web::Site,
 };
 use crate::grant::{SessionId, SigningKey, VerifyingKey};
 
@@ -23,6 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct App {
     pub(super) config: Config,
     pub(super) public_url: String,
+    pub(super) site: Site,
     pub(super) store: Store,
     pub(super) key: SigningKey,
     /// The public halves of the signing keys, the current one first.

@@ -21,6 +21,7 @@ mod store;
 mod survey;
 #[cfg(test)]
 mod testing;
+mod web;
 
 use std::{
     io,
@@ -42,6 +43,7 @@ use self::{
     issuers::Issuers,
     policy_folder::PolicyFolder,
     store::Store,
+    web::Site,
 };
 pub use self::{
     policy_folder::PolicyFolderError,
@@ -135,6 +137,7 @@ impl Server {
             tracing::warn!(%address, "listening without TLS; put a TLS proxy in front");
         }
         let app = App {
+            site: Site::new(&public_url),
             public_url,
             store,
             keys: vec![key.verifying_key()],

@@ -70,6 +70,11 @@ impl Refusal {
     pub(super) fn code(&self) -> &str {
         &self.0.code
     }
+
+    /// What is said of it, for other answers than JSON.
+    pub(super) fn problem(&self) -> &Problem {
+        &self.0
+    }
 }
 
 impl IntoResponse for Refusal {

@@ -1,6 +1,8 @@
 //! A real server in this process, an issuer that it trusts, and callers: what the
 //! tests of the routes share.
 
+mod held;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -8,13 +10,22 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Form, Json, Router,
+    extract::State,
+    http::StatusCode,
+    routing::{get, post},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use super::{Server, app::App, config::Config};
 use crate::grant::SigningKey;
+pub(super) use held::{HELD, Held};
 
 /// An issuer on loopback, whose keys can be changed and which can be made to fail.
 pub(super) struct TestIssuer {
@@ -26,21 +37,38 @@ struct IssuerState {
     seed: u8,
     down: bool,
     asked: u32,
+    codes: BTreeMap<String, Code>,
+}
+
+/// What a code of the authorization code flow gives, and the PKCE challenge it takes.
+struct Code {
+    challenge: String,
+    redirect: String,
+    id_token: String,
 }
 
 impl TestIssuer {
     pub(super) async fn start() -> Self {
-        let state = Arc::new(Mutex::new(IssuerState { seed: 1, down: false, asked: 0 }));
+        let state = Arc::new(Mutex::new(IssuerState {
+            seed: 1,
+            down: false,
+            asked: 0,
+            codes: BTreeMap::new(),
+        }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let discovery = json!({
             "issuer": url,
             "jwks_uri": format!("{url}/jwks"),
+            "authorization_endpoint": format!("{url}/authorize"),
+            "token_endpoint": format!("{url}/token"),
+            "authorization_response_iss_parameter_supported": true,
             "id_token_signing_alg_values_supported": ["EdDSA", "HS256", "none"],
         });
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(async move || Json(discovery)))
             .route("/jwks", get(jwks))
+            .route("/token", post(token))
             .with_state(state.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, state }
@@ -73,6 +101,40 @@ impl TestIssuer {
         })
     }
 
+    /// Answers the request for a sign-in that a browser was sent here with: the address
+    /// that the browser is sent back to. `claims` are put over the person's good ones.
+    pub(super) fn sign_in(
+        &self,
+        asked: &Url,
+        subject: &str,
+        groups: &[&str],
+        claims: &Value,
+    ) -> Url {
+        let asked = asked.query_pairs().into_owned().collect::<BTreeMap<_, _>>();
+        assert_eq!((&*asked["response_type"], &*asked["client_id"]), ("code", "pgate"));
+        assert_eq!(asked["code_challenge_method"], "S256");
+        assert!(asked["scope"].split(' ').any(|scope| scope == "openid"));
+        let mut all = self.claims(subject, groups);
+        all["nonce"] = json!(asked["nonce"]);
+        for (name, value) in claims.as_object().into_iter().flatten() {
+            all[name] = value.clone();
+        }
+        let code = Code {
+            challenge: asked["code_challenge"].clone(),
+            redirect: asked["redirect_uri"].clone(),
+            id_token: self.sign(&all),
+        };
+        let mut state = self.state.lock().unwrap();
+        let name = format!("code-{}", state.codes.len());
+        let mut back = Url::parse(&code.redirect).unwrap();
+        back.query_pairs_mut()
+            .append_pair("code", &name)
+            .append_pair("state", &asked["state"])
+            .append_pair("iss", &self.url);
+        state.codes.insert(name, code);
+        back
+    }
+
     pub(super) fn sign(&self, claims: &Value) -> String {
         self.key().sign_jws("JWT", claims).unwrap()
     }
@@ -90,6 +152,28 @@ async fn jwks(State(state): State<Arc<Mutex<IssuerState>>>) -> Result<Json<Value
     }
     let jwk = SigningKey::from_seed(&[state.seed; 32]).verifying_key().to_jwk();
     Ok(Json(json!({ "keys": [jwk] })))
+}
+
+/// RFC 6749 section 4.1.3 with RFC 7636 section 4.6. A code is good for every try, so that
+/// what refuses the second is not this issuer.
+async fn token(
+    State(state): State<Arc<Mutex<IssuerState>>>,
+    Form(form): Form<BTreeMap<String, String>>,
+) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
+    let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(field("code_verifier")));
+    let state = state.lock().unwrap();
+    let good = field("grant_type") == "authorization_code" && field("client_id") == "pgate";
+    match state.codes.get(field("code")) {
+        Some(code)
+            if good && code.challenge == challenge && code.redirect == field("redirect_uri") =>
+        {
+            Ok(Json(json!({
+                "access_token": "unused", "token_type": "Bearer", "id_token": code.id_token,
+            })))
+        }
+        _ => Err((StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" })))),
+    }
 }
 
 /// The policy that the route tests run under.
@@ -174,6 +258,11 @@ impl TestServer {
     }
 
     pub(super) async fn with_policy(policy: &str) -> Self {
+        Self::with(policy, "", "").await
+    }
+
+    /// With further settings, before and after its issuer. `ISSUER` in them is its URL.
+    pub(super) async fn with(policy: &str, before: &str, after: &str) -> Self {
         // Another crate of the test binary may have chosen it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let issuer = TestIssuer::start().await;
@@ -184,11 +273,12 @@ impl TestServer {
         std::fs::write(path.join("app.password"), "static-password\n").unwrap();
         let text = format!(
             "listen = \"127.0.0.1:0\"\nstore = \"sqlite:pgate.db\"\narchive = \"file:sessions\"\n\
-             signing_key = \"file:signing.key\"\npolicy = \"policy/\"\n\
+             signing_key = \"file:signing.key\"\npolicy = \"policy/\"\n{before}\n\
              [[issuer]]\nname = \"corp\"\nurl = \"{}\"\nclient_id = \"pgate\"\n\
-             groups_claim = \"groups\"\n",
+             groups_claim = \"groups\"\n{after}",
             issuer.url
-        );
+        )
+        .replace("ISSUER", &issuer.url);
         let config = Config::parse(&text, "pgate.toml", folder.path()).unwrap();
         let server = Server::bind(config).await.unwrap();
         let (app, address) = (server.app.clone(), server.local_addr());

@@ -23,6 +23,7 @@ use tokio::{
 use crate::harness::{Ran, own_stage, pgate, run};
 
 mod approvals;
+mod browser;
 
 const POLICY: &str = r#"
 [role.cleaner]

@@ -19,11 +19,11 @@ use crate::{
         output::escaped,
     },
     grant::{SessionGrant, SigningKey, VerifyingKey},
-    journal::{End, EndReason, FORMAT_VERSION, HoldRecord, Start},
+    journal::{End, EndReason, FORMAT_VERSION, Start},
     policy::{Enforcement, Role},
     proxy::{
-        Admission, Drift, Ended, Ender, Engine, EngineConfig, OwnConnection, ReviewDesk, Running,
-        UpstreamConfig,
+        Admission, Drift, Ended, Ender, Engine, EngineConfig, HoldNews, OwnConnection, ReviewDesk,
+        Running, UpstreamConfig,
         spool::{Destination, Spool, orphans},
         uploader::{self, Outcome, Uploader},
     },
@@ -198,7 +198,7 @@ impl Session {
     }
 
     /// What becomes of held statements from now on.
-    pub(super) fn news(&self) -> tokio::sync::broadcast::Receiver<HoldRecord> {
+    pub(super) fn news(&self) -> tokio::sync::broadcast::Receiver<HoldNews> {
         self.desk.news()
     }
 

@@ -59,8 +59,3 @@ impl Source {
         }
     }
 }
-
-/// The lines of `text`, each with nothing left in it that a terminal would obey.
-pub(crate) fn escaped_lines(text: &str) -> impl Iterator<Item = String> + '_ {
-    text.lines().map(|line| escaped(&line.replace('\t', "    ")))
-}

@@ -1,11 +1,13 @@
-//! A development OIDC issuer: discovery, keys, and the device flow (RFC 8628)
-//! for a handful of made-up people, on loopback.
+//! A development OIDC issuer: discovery, keys, the device flow (RFC 8628) and the
+//! authorization code flow with PKCE (RFC 7636) for a handful of made-up people, on
+//! loopback.
 //!
 //! It asks nobody for a password: whoever reaches its verification page picks
 //! who to be. So it listens on 127.0.0.1 only, answers no other host name, and
 //! keeps everything in memory. What it signs is real (EdDSA, RFC 8037), and it
 //! holds clients to the protocol as strictly as a production issuer does.
 
+mod code;
 mod device;
 mod page;
 mod routes;
@@ -24,6 +26,7 @@ use serde_json::{Map, Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::grant::SigningKey;
+use code::Codes;
 use device::Flows;
 
 /// Why the issuer doesn't do as it is told.
@@ -65,7 +68,7 @@ impl Person {
 pub struct Options {
     /// Whom it knows.
     pub people: Vec<Person>,
-    /// The client id of the device flow.
+    /// The client id.
     pub client_id: String,
     /// The seconds between two polls; none leaves it out, which means 5 (RFC 8628 section 3.2).
     pub interval: Option<u32>,
@@ -109,6 +112,7 @@ struct Inner {
     /// The first one signs; all are published.
     keys: Vec<SigningKey>,
     flows: Flows,
+    codes: Codes,
 }
 
 impl Issuer {
@@ -120,7 +124,11 @@ impl Issuer {
             url: format!("http://{authority}"),
             authority,
             options,
-            inner: Mutex::new(Inner { keys: vec![new_key()], flows: Flows::default() }),
+            inner: Mutex::new(Inner {
+                keys: vec![new_key()],
+                flows: Flows::default(),
+                codes: Codes::default(),
+            }),
         });
         let router = routes::router(Arc::clone(&state));
         let server = tokio::spawn(async move {

@@ -7,7 +7,7 @@ use axum::{
     extract::{Query, Request, State as Shared},
     http::{StatusCode, header},
     middleware::{Next, from_fn_with_state},
-    response::{Html, IntoResponse, Response},
+    response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
 use secrecy::ExposeSecret as _;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     Person, State,
+    code::{Asked, Granted},
     device::{self, Refusal},
     page,
 };
@@ -29,7 +30,7 @@ pub(super) fn router(state: Arc<State>) -> Router {
     Router::new()
         .route("/.well-known/openid-configuration", get(discovery))
         .route("/jwks", get(jwks))
-        .route("/authorize", get(authorize))
+        .route("/authorize", get(authorize).post(authorized))
         .route("/device_authorization", post(device_authorization))
         .route("/token", post(token))
         .route("/device", get(verification).post(answer))
@@ -61,8 +62,10 @@ async fn discovery(Shared(state): Shared<Arc<State>>) -> Json<Value> {
         "device_authorization_endpoint": format!("{url}/device_authorization"),
         "token_endpoint": format!("{url}/token"),
         "jwks_uri": format!("{url}/jwks"),
-        "response_types_supported": ["id_token"],
-        "grant_types_supported": [DEVICE_GRANT, "refresh_token"],
+        "response_types_supported": ["code"],
+        "grant_types_supported": ["authorization_code", DEVICE_GRANT, "refresh_token"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": true,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["EdDSA"],
         "token_endpoint_auth_methods_supported": ["none"],
@@ -83,10 +86,37 @@ async fn jwks(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     Json(json!({ "keys": keys }))
 }
 
-/// Discovery can't leave this endpoint out; the flows that use it aren't served.
-async fn authorize() -> Response {
-    let text = "this development issuer serves the device flow only\n";
-    (StatusCode::NOT_IMPLEMENTED, text).into_response()
+/// RFC 6749 section 4.1.1. What can't be trusted to be the client's address gets no redirect.
+async fn authorize(
+    Shared(state): Shared<Arc<State>>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Response {
+    match Asked::read(&state, &query) {
+        Ok(_) => Html(page::browser_choice(&state.options.people, &query)).into_response(),
+        Err(why) => (StatusCode::BAD_REQUEST, Html(page::message(why))).into_response(),
+    }
+}
+
+/// The answer of that page: a code, or a refusal, by way of the browser.
+async fn authorized(Shared(state): Shared<Arc<State>>, body: String) -> Response {
+    let fields = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect::<Vec<_>>();
+    let (person, asked): (Vec<_>, Vec<_>) =
+        fields.into_iter().partition(|(name, _)| name == "person");
+    let said = Asked::read(&state, &asked).and_then(|asked| {
+        let email = person.first().map(|(_, email)| email.as_str()).unwrap_or_default();
+        let person = match email {
+            "" => None,
+            email => Some(state.person(email).map_err(|_| "there is nobody with this address")?),
+        };
+        Ok((asked, person))
+    });
+    match said {
+        Err(why) => (StatusCode::BAD_REQUEST, Html(page::message(why))).into_response(),
+        Ok((asked, person)) => {
+            let back = asked.answered(&state.url, person, &mut state.lock().codes, Instant::now());
+            Redirect::to(back.as_str()).into_response()
+        }
+    }
 }
 
 /// RFC 8628 section 3.1.
@@ -120,6 +150,13 @@ async fn token(Shared(state): Shared<Arc<State>>, body: String) -> Response {
         return refusal;
     }
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+    if field("grant_type") == "authorization_code" {
+        let redeemed = state.lock().codes.redeem(&form, Instant::now());
+        return match redeemed {
+            Some(granted) => id_token_only(&state, &granted),
+            None => refused(Refusal::InvalidGrant.code()),
+        };
+    }
     let granted = match field("grant_type") {
         DEVICE_GRANT => {
             let mut inner = state.lock();
@@ -147,6 +184,22 @@ fn tokens(state: &State, person: &Person, refresh: &str) -> Response {
         "refresh_token": refresh,
         "id_token": id_token.expose_secret(),
         "scope": "openid email groups offline_access",
+    });
+    unstored(StatusCode::OK, &body)
+}
+
+/// What a browser's sign-in gives: nothing that renews it.
+fn id_token_only(state: &State, granted: &Granted) -> Response {
+    let mut claims = state.id_claims(&granted.person);
+    if let Some(nonce) = &granted.nonce {
+        claims.insert("nonce".to_owned(), json!(nonce));
+    }
+    let body = json!({
+        "token_type": "Bearer",
+        "access_token": device::random_token(),
+        "expires_in": state.options.token_lifetime.as_secs(),
+        "id_token": state.sign(&claims).expose_secret(),
+        "scope": "openid email groups",
     });
     unstored(StatusCode::OK, &body)
 }

@@ -178,7 +178,9 @@ impl Admission {
                 .raise(&id, held, statement)
                 .await
                 .map_err(|why| unanswered(review, held, &why.0))?;
-            self.step(review, id.clone(), raised_event(held, &raised))?;
+            let (connection, statement) = (review.request.connection, review.statement);
+            let event = raised_event(held, &raised);
+            self.step_of(connection, statement, id.clone(), event, raised.url.as_deref())?;
             // Where the client has gone, the review is withdrawn in a moment.
             let _ = notices.send(notice(held, &raised));
             let (decision, scope) = self.answer(review, held, &raised, desk).await?;
@@ -266,25 +268,26 @@ impl Admission {
         request: &StatementRequest,
         begun: &Approval,
     ) -> Result<(), Unrecorded> {
-        self.step_of(request.connection, statement, begun.hold.clone(), HoldEvent::Covered)
+        self.step_of(request.connection, statement, begun.hold.clone(), HoldEvent::Covered, None)
     }
 
     fn step(&self, review: &Review, hold: HoldId, event: HoldEvent) -> Result<(), Unrecorded> {
-        self.step_of(review.request.connection, review.statement, hold, event)
+        self.step_of(review.request.connection, review.statement, hold, event, None)
     }
 
-    /// Records a step of a hold, then tells whoever listens.
+    /// Records a step of a hold, then tells whoever listens, with its page's address.
     fn step_of(
         &self,
         connection: u32,
         statement: u64,
         hold: HoldId,
         event: HoldEvent,
+        url: Option<&str>,
     ) -> Result<(), Unrecorded> {
         let record = HoldRecord { connection, statement, hold, event };
         self.record(&Record::Hold(Box::new(record.clone())))?;
         if let Some(desk) = &self.desk {
-            desk.tell(&record);
+            desk.tell(record, url);
         }
         Ok(())
     }
@@ -313,8 +316,10 @@ fn notice(held: &Held, raised: &HoldView) -> ErrorFields {
     let message = format!("pgate holds this statement as {} until {who} approves it", hold.id);
     let detail = format!("{} (rule {})", held.reason, held.rule);
     let lasts = in_words(hold.raised_at, hold.expires_at);
+    let page = raised.url.as_ref().map_or(String::new(), |url| format!("at {url}, or "));
     let hint = format!(
-        "They approve it with: pgate approve {}. It is refused in {lasts}; cancel it to withdraw it.",
+        "They approve it {page}with: pgate approve {}. It is refused in {lasts}; cancel it to \
+         withdraw it.",
         hold.id
     );
     ErrorFields::new("NOTICE", "00000", &message)

@@ -1,15 +1,14 @@
-//! An issuer's keys: found by OIDC discovery, cached, and fetched again when a
+//! An issuer's keys and endpoints: found by OIDC discovery, cached, and fetched again when a
 //! token names one that isn't known (at most once in a while, so that nobody can
 //! make this server ask without end).
 
 use std::{sync::Arc, time::Duration};
 
 use openidconnect::core::{CoreJsonWebKeySet, CoreJwsSigningAlgorithm};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
-use url::Url;
 
-use crate::server::config::on_loopback;
+use super::web::{self, Web};
 
 /// How long keys count as fresh.
 const FRESH: Duration = Duration::from_secs(3600);
@@ -19,8 +18,6 @@ const STALE: Duration = Duration::from_secs(24 * 3600);
 const BETWEEN_ROTATIONS: Duration = Duration::from_secs(10);
 /// The shortest time between two attempts while the issuer can't be reached.
 const BETWEEN_FAILURES: Duration = Duration::from_secs(2);
-const TIMEOUT: Duration = Duration::from_secs(5);
-const LARGEST_DOCUMENT: usize = 1024 * 1024;
 
 /// Why an issuer's keys can't be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -36,7 +33,19 @@ pub(super) struct Keys {
     pub(super) set: CoreJsonWebKeySet,
     /// The asymmetric algorithms that the issuer announces.
     pub(super) algorithms: Vec<CoreJwsSigningAlgorithm>,
+    /// Where a browser signs in.
+    pub(super) endpoints: Endpoints,
     fetched: Instant,
+}
+
+/// What an issuer says of the authorization code flow.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Endpoints {
+    pub(super) authorization_endpoint: Option<String>,
+    pub(super) token_endpoint: Option<String>,
+    /// Whether its answers name it (RFC 9207).
+    #[serde(default)]
+    pub(super) authorization_response_iss_parameter_supported: bool,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +60,7 @@ struct Cached {
 #[derive(Debug)]
 pub(super) struct KeyCache {
     issuer: String,
-    client: reqwest::Client,
+    pub(super) web: Web,
     cached: Mutex<Cached>,
 }
 
@@ -62,22 +71,14 @@ struct Discovery {
     jwks_uri: String,
     #[serde(default)]
     id_token_signing_alg_values_supported: Vec<CoreJwsSigningAlgorithm>,
+    #[serde(flatten)]
+    endpoints: Endpoints,
 }
 
 impl KeyCache {
     pub(super) fn new(issuer: &str) -> Result<Self, FetchError> {
-        let failed = |why: String| FetchError { issuer: issuer.to_owned(), why };
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(client_tls().map_err(|error| failed(error.to_string()))?)
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(TIMEOUT)
-            .timeout(TIMEOUT)
-            .user_agent(concat!("pgate/", env!("CARGO_PKG_VERSION")));
-        if Url::parse(issuer).is_ok_and(|url| on_loopback(&url)) {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| failed(error.to_string()))?;
-        Ok(Self { issuer: issuer.to_owned(), client, cached: Mutex::default() })
+        let web = Web::new(issuer).map_err(|why| FetchError { issuer: issuer.to_owned(), why })?;
+        Ok(Self { issuer: issuer.to_owned(), web, cached: Mutex::default() })
     }
 
     /// The keys, fetched where there are none or they are old.
@@ -138,15 +139,12 @@ impl KeyCache {
     async fn ask(&self) -> Result<Keys, String> {
         let base = self.issuer.strip_suffix('/').unwrap_or(&self.issuer);
         let discovery: Discovery =
-            self.get(&format!("{base}/.well-known/openid-configuration")).await?;
+            self.web.get(&format!("{base}/.well-known/openid-configuration")).await?;
         if discovery.issuer != self.issuer {
             return Err("its discovery document names another issuer".to_owned());
         }
-        let keys_url = Url::parse(&discovery.jwks_uri).map_err(|_| "its jwks_uri is not a URL")?;
-        if keys_url.scheme() != "https" && !on_loopback(&keys_url) {
-            return Err("its jwks_uri is plain http".to_owned());
-        }
-        let set: CoreJsonWebKeySet = self.get(keys_url.as_str()).await?;
+        let keys_url = web::secure(&discovery.jwks_uri, "jwks_uri")?;
+        let set: CoreJsonWebKeySet = self.web.get(keys_url.as_str()).await?;
         // RS256 is what every issuer must support (Discovery 1.0 section 3).
         let mut announced = discovery.id_token_signing_alg_values_supported;
         if announced.is_empty() {
@@ -156,30 +154,8 @@ impl KeyCache {
         if announced.is_empty() {
             return Err("it announces no asymmetric signing algorithm".to_owned());
         }
-        Ok(Keys { set, algorithms: announced, fetched: Instant::now() })
-    }
-
-    async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, String> {
-        let failed = |error: reqwest::Error| {
-            let why = match () {
-                () if error.is_timeout() => "it doesn't answer in time",
-                () if error.is_connect() => "no connection to it can be made",
-                () => "the answer broke off",
-            };
-            format!("{why} ({url})")
-        };
-        let mut response = self.client.get(url).send().await.map_err(failed)?;
-        if response.status() != reqwest::StatusCode::OK {
-            return Err(format!("{url} answers {}", response.status()));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > LARGEST_DOCUMENT {
-                return Err(format!("{url} answers more than 1 MiB"));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        serde_json::from_slice(&body).map_err(|_| format!("{url} answers something else than OIDC"))
+        let endpoints = discovery.endpoints;
+        Ok(Keys { set, algorithms: announced, endpoints, fetched: Instant::now() })
     }
 }
 
@@ -198,14 +174,4 @@ fn is_asymmetric(algorithm: &CoreJwsSigningAlgorithm) -> bool {
             | Alg::EcdsaP384Sha384
             | Alg::EdDsa
     )
-}
-
-fn client_tls() -> Result<rustls::ClientConfig, rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }

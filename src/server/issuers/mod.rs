@@ -6,6 +6,8 @@
 //! repeated in an error, but the issuer's name.
 
 mod keys;
+mod sign_in;
+mod web;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,12 +20,12 @@ use openidconnect::{
 use serde_json::{Map, Value};
 
 use self::keys::{KeyCache, Keys};
+pub(super) use self::{keys::FetchError, sign_in::Ties};
 use super::{
     config::{Config, Issuer},
     problem::Refusal,
 };
 use crate::grant::Identity;
-pub(super) use keys::FetchError;
 
 /// The longest token that is looked at, in bytes.
 const LONGEST_TOKEN: usize = 16 * 1024;
@@ -124,6 +126,16 @@ impl Issuers {
         token: &str,
         now: Timestamp,
     ) -> Result<Identity, TokenError> {
+        let (known, claims) = self.checked(token, now).await?;
+        known.identity(&claims)
+    }
+
+    /// Checks a token: the configured issuer that it is of, and what it claims.
+    async fn checked(
+        &self,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<(&Known, Map<String, Value>), TokenError> {
         let claims = unverified_claims(token)?;
         let known = self.of(&claims)?;
         let token =
@@ -138,7 +150,7 @@ impl Issuers {
         }
         // The signature covers these bytes, so the claims read before it count now.
         not_before(&claims, now)?;
-        known.identity(&claims)
+        Ok((known, claims))
     }
 
     /// The configured issuer that a token says it is from: by `iss`, and by
@@ -189,7 +201,7 @@ impl Known {
             keys.set.clone(),
         )
         .set_allowed_algs(keys.algorithms.iter().cloned());
-        // The nonce ties a token to a login, which the client checks when it logs in.
+        // The nonce ties a token to a login: who has begun that login compares it.
         let any_nonce = |_: Option<&Nonce>| Ok(());
         match token.claims(&verifier, any_nonce) {
             Ok(_) => Ok(()),

@@ -128,17 +128,22 @@ async fn list(State(app): State<Arc<App>>, Caller(identity): Caller) -> Handled<
 }
 
 async fn inbox(State(app): State<Arc<App>>, Caller(identity): Caller) -> Handled<Inbox> {
+    inbox_of(&app, &identity).await.map(Json)
+}
+
+/// What waits for this person.
+pub(in crate::server) async fn inbox_of(app: &App, identity: &Identity) -> Result<Inbox, Refusal> {
     let now = app.now();
     let policy = app.policy.current();
     let stored = app.store.pending_grants(now).await?;
     let grants = stored
         .into_iter()
-        .filter(|stored| may_review(&policy, stored, &identity))
-        .filter(|stored| !stored.grant.identity.same_as(&identity))
+        .filter(|stored| may_review(&policy, stored, identity))
+        .filter(|stored| !stored.grant.identity.same_as(identity))
         .map(|stored| stored.grant.at(now))
         .collect();
-    let holds = holds::waiting_for(&app, &identity).await?;
-    Ok(Json(Inbox { grants, holds }))
+    let holds = holds::waiting_for(app, identity).await?;
+    Ok(Inbox { grants, holds })
 }
 
 async fn show(
@@ -164,7 +169,7 @@ async fn approve(
     Caller(identity): Caller,
     Body(comment): Body<Comment>,
 ) -> Handled<Grant> {
-    decide(&app, &id, identity, comment, Verb::Approve).await
+    decide(&app, &id, identity, &comment.comment, Verb::Approve).await.map(Json)
 }
 
 async fn deny(
@@ -173,7 +178,7 @@ async fn deny(
     Caller(identity): Caller,
     Body(comment): Body<Comment>,
 ) -> Handled<Grant> {
-    decide(&app, &id, identity, comment, Verb::Deny).await
+    decide(&app, &id, identity, &comment.comment, Verb::Deny).await.map(Json)
 }
 
 async fn revoke(
@@ -182,11 +187,12 @@ async fn revoke(
     Caller(identity): Caller,
     Body(comment): Body<Comment>,
 ) -> Handled<Grant> {
-    decide(&app, &id, identity, comment, Verb::Revoke).await
+    decide(&app, &id, identity, &comment.comment, Verb::Revoke).await.map(Json)
 }
 
+/// What is said to a grant.
 #[derive(Debug, Clone, Copy)]
-enum Verb {
+pub(in crate::server) enum Verb {
     Approve,
     Deny,
     Revoke,
@@ -212,14 +218,15 @@ impl Verb {
     }
 }
 
-async fn decide(
+/// The one way to decide on a grant, whether by the API or by the page.
+pub(in crate::server) async fn decide(
     app: &Arc<App>,
     id: &str,
     identity: Identity,
-    comment: Comment,
+    comment: &str,
     verb: Verb,
-) -> Handled<Grant> {
-    let comment = sentence(&comment.comment, "comment")?;
+) -> Result<Grant, Refusal> {
+    let comment = sentence(comment, "comment")?;
     for _ in 0..ATTEMPTS {
         let stored = visible(app, id, &identity).await?;
         let own = stored.grant.identity.same_as(&identity);
@@ -248,10 +255,23 @@ async fn decide(
                 .await?;
         }
         app.changes.announce();
-        return Ok(Json(after));
+        return Ok(after);
     }
     Err(Refusal::conflict("busy", "others decide on this grant at the same moment")
         .hint("look at it again and try again"))
+}
+
+/// The grant as it is now, where this person may see it, and whether they may decide.
+pub(in crate::server) async fn seen_by(
+    app: &App,
+    id: &str,
+    identity: &Identity,
+) -> Result<(Grant, bool), Refusal> {
+    let stored = visible(app, id, identity).await?;
+    let decides = may_review(&app.policy.current(), &stored, identity)
+        && !stored.grant.identity.same_as(identity)
+        && !has_decided(&stored.grant, identity);
+    Ok((stored.grant.at(app.now()), decides))
 }
 
 /// The grant, where the caller may see it: one's own, or one that one may review.

@@ -29,6 +29,7 @@ use crate::{
         app::App,
         problem::Refusal,
         store::{StoredHold, StoredSession},
+        web::Page,
     },
 };
 
@@ -79,7 +80,7 @@ pub(super) async fn waiting_for(
     let waiting = app.store.waiting_holds(app.now()).await?;
     Ok(waiting
         .into_iter()
-        .map(|stored| stored.view)
+        .map(|stored| at(stored.view, app))
         .filter(|view| view.reviewers.include(identity) && !view.hold.identity.same_as(identity))
         .map(HoldSummary::from)
         .collect())
@@ -124,7 +125,7 @@ async fn raise(
             rule = %view.rule, "statement held"
         );
         app.changes.announce();
-        return Ok((StatusCode::CREATED, Json(view)));
+        return Ok((StatusCode::CREATED, Json(at(view, &app))));
     }
     // An answer was lost, and the proxy asks again; or the id is another hold's.
     let stored = app.store.hold(&view.hold.id).await?.map(|stored| stored.view);
@@ -165,6 +166,7 @@ fn held(
         why: asked.why,
         reviewers,
         statement: asked.statement,
+        url: None,
     }
 }
 
@@ -244,9 +246,20 @@ impl Viewer {
     }
 }
 
-/// The hold as it is now.
+/// The hold as it is now, with the address of its page, which the store doesn't keep.
 fn at(view: HoldView, app: &App) -> HoldView {
-    HoldView { hold: view.hold.at(app.now()), ..view }
+    let url = Some(app.site.url_of(&Page::Hold(view.hold.id.clone())));
+    HoldView { hold: view.hold.at(app.now()), url, ..view }
+}
+
+/// The hold, where this person may see it.
+pub(in crate::server) async fn seen_by(
+    app: &App,
+    id: &str,
+    identity: &Identity,
+) -> Result<HoldView, Refusal> {
+    let stored = Viewer::Login(identity.clone()).hold(app, id).await?;
+    Ok(at(stored.view, app))
 }
 
 async fn approve(
@@ -255,8 +268,8 @@ async fn approve(
     Caller(identity): Caller,
     Body(approval): Body<HoldApproval>,
 ) -> Handled<HoldView> {
-    let comment = sentence(&approval.comment, "comment")?;
-    decide(&app, &id, identity, comment, Verb::Approve(approval.scope)).await
+    let verb = Verb::Approve(approval.scope);
+    decide(&app, &id, identity, &approval.comment, verb).await.map(Json)
 }
 
 async fn deny(
@@ -265,28 +278,30 @@ async fn deny(
     Caller(identity): Caller,
     Body(comment): Body<Comment>,
 ) -> Handled<HoldView> {
-    let comment = sentence(&comment.comment, "comment")?;
-    decide(&app, &id, identity, comment, Verb::Deny).await
+    decide(&app, &id, identity, &comment.comment, Verb::Deny).await.map(Json)
 }
 
+/// What a reviewer says to a hold.
 #[derive(Debug, Clone, Copy)]
-enum Verb {
+pub(in crate::server) enum Verb {
     Approve(Scope),
     Deny,
 }
 
-async fn decide(
-    app: &Arc<App>,
+/// The one way to decide on a hold, whether by the API or by the page.
+pub(in crate::server) async fn decide(
+    app: &App,
     id: &str,
     identity: Identity,
-    comment: String,
+    comment: &str,
     verb: Verb,
-) -> Handled<HoldView> {
+) -> Result<HoldView, Refusal> {
+    let comment = sentence(comment, "comment")?;
     let viewer = Viewer::Login(identity.clone());
     for _ in 0..ATTEMPTS {
         let stored = viewer.hold(app, id).await?;
-        let view = at(stored.view.clone(), app);
-        let hold = view.hold.clone();
+        let view = stored.view.clone();
+        let hold = view.hold.clone().at(app.now());
         if !hold.identity.same_as(&identity) && !view.reviewers.include(&identity) {
             return Err(Refusal::forbidden(
                 "not_a_reviewer",
@@ -315,7 +330,7 @@ async fn decide(
         if app.store.replace_hold(&stored, &after).await? {
             tracing::info!(hold = %after.hold.id, who = %identity, ?verb, "held statement decided");
             app.changes.announce();
-            return Ok(Json(after));
+            return Ok(at(after, app));
         }
     }
     Err(busy())
@@ -342,13 +357,12 @@ async fn withdraw(
     }
     for _ in 0..ATTEMPTS {
         let stored = viewer.hold(&app, &id).await?;
-        let view = at(stored.view.clone(), &app);
-        let hold = view.hold.withdraw(app.now(), reason.clone())?;
+        let hold = stored.view.hold.clone().at(app.now()).withdraw(app.now(), reason.clone())?;
         let after = HoldView { hold, ..stored.view.clone() };
         if app.store.replace_hold(&stored, &after).await? {
             tracing::info!(hold = %after.hold.id, reason, "held statement withdrawn");
             app.changes.announce();
-            return Ok(Json(after));
+            return Ok(Json(at(after, &app)));
         }
     }
     Err(busy())

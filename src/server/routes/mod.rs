@@ -3,8 +3,8 @@
 //! Owns the table of routes (which the OpenAPI description is held to), who may
 //! call, how bodies are read, and what every answer has in common.
 
-mod grants;
-mod holds;
+pub(super) mod grants;
+pub(super) mod holds;
 mod identity;
 mod log;
 mod public;
@@ -74,6 +74,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         router = router.route(route.path, route.handler);
     }
     router
+        .merge(super::web::router())
         .fallback(async || Refusal::not_found("unknown_path", "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Refusal::new(

@@ -4,6 +4,7 @@
 //! transition is right is `grant`'s question, who may see what the routes'. Each
 //! change is one statement or one transaction, compared with what was read.
 
+mod browsers;
 mod grants;
 mod holds;
 mod leases;
@@ -24,6 +25,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub(super) use browsers::Browser;
 pub(super) use grants::StoredGrant;
 pub(super) use holds::StoredHold;
 pub(super) use leases::Lease;

@@ -1,4 +1,4 @@
-//! `pgate login` against a certified OpenID provider: npm's `oidc-provider`, which
+//! `pgate login` and the page's sign-in against a certified OpenID provider: npm's `oidc-provider`, which
 //! `tests/run` installs. Without it these tests say so and pass, unless
 //! `PGATE_TEST_ALL` is set.
 
@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::house::{Ended, House, finished, run};
+use crate::harness::{Browser, Page};
 
 /// The provider's process; it ends with the test.
 struct Provider {
@@ -109,4 +110,47 @@ async fn a_certified_provider_s_refusal_is_one() {
     let ended = log_in(&house, &mut provider, "deny CODE").await.exits(4);
     assert_eq!(ended.problem()["code"], "login_denied");
     run(house.pgate("ana", &["whoami"])).await.exits(3);
+}
+
+/// Plays somebody at the provider's pages until it sends the browser back.
+async fn signed_in(browser: &mut Browser, house: &House, path: &str, who: &str) -> Page {
+    let mut page = browser.open(&format!("{}{path}", house.url)).await;
+    for _ in 0..5 {
+        if page.url.as_str().starts_with(&house.url) {
+            return page;
+        }
+        let answers = [("login", who), ("password", "any")];
+        page = browser.send(&page, "/interaction/", &answers).await;
+    }
+    panic!("still at {page:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certified_provider_signs_people_in_to_the_page_that_approves() {
+    let Some(mut provider) = Provider::start(3600).await else { return };
+    let house = House::with_people_of(&provider.url).await;
+    log_in(&house, &mut provider, "approve CODE ana").await.succeeds();
+    let ask = ["request", "prod-db", "--role", "writer", "--reason", "r", "--no-wait"];
+    let ask = [&ask[..], &["--output", "json"]].concat();
+    let grant = run(house.pgate("ana", &ask)).await.exits(5).json();
+    let path = format!("/grants/{}", grant["id"].as_str().expect("an id"));
+
+    let mut ana = Browser::new();
+    let page = signed_in(&mut ana, &house, &path, "ana").await.shows("ana@example.com (corp)");
+    assert!(!page.text.contains("<textarea"), "{page:?}");
+    let mut bo = Browser::new();
+    let page = signed_in(&mut bo, &house, &path, "bo").await.shows("bo@example.com (corp)");
+    let page = bo.send(&page, "/grants/", &[("verb", "approve")]).await;
+    page.shows("It is active until");
+    let shown = run(house.pgate("ana", &["grants", "show", &path[8..], "--output", "json"])).await;
+    let shown = shown.succeeds().json();
+    assert_eq!(shown["approvals"][0]["by"]["email"], "bo@example.com");
+
+    // Whoever gives up there is told so here.
+    let mut cy = Browser::new();
+    let page = cy.open(&format!("{}/holds", house.url)).await;
+    let url = format!("{}/abort", page.url);
+    let page = cy.open(&url).await;
+    assert_eq!(page.status, 401, "{page:?}");
+    page.shows("did not sign you in (access_denied)");
 }

@@ -2,6 +2,7 @@
 //! binary, a database of its own for each test, and `pgate` as somebody runs it
 //! in a hermetic environment.
 
+mod browser;
 mod session;
 
 use std::{
@@ -20,7 +21,10 @@ use pgate::demo::{
 use secrecy::ExposeSecret as _;
 use tokio::{runtime::Runtime, sync::OnceCell};
 
-pub(crate) use self::session::Carried;
+pub(crate) use self::{
+    browser::{Browser, Page},
+    session::Carried,
+};
 
 /// What is shared outlives the tests' own runtimes, so it lives on this one.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime starts"));

@@ -22,9 +22,10 @@ const provider = new Provider(issuer, {
     client_id: 'pgate',
     token_endpoint_auth_method: 'none',
     application_type: 'native',
-    grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token'],
-    response_types: [],
-    redirect_uris: [],
+    grant_types: ['authorization_code', 'urn:ietf:params:oauth:grant-type:device_code', 'refresh_token'],
+    response_types: ['code'],
+    // A native client's, on loopback: any port will do (RFC 8252 section 7.3).
+    redirect_uris: ['http://127.0.0.1/login/callback'],
   }],
   features: { deviceFlow: { enabled: true }, devInteractions: { enabled: true } },
   scopes: ['openid', 'offline_access', 'email', 'groups'],
