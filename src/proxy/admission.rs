@@ -16,11 +16,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 pub(super) use self::review::Line;
 use self::{
@@ -46,9 +49,11 @@ use crate::{
         ConnectionStart, LoggedVerdict, Parameter, PlannedRecord, Protocol, Record, StatementRecord,
     },
     mask::Detection,
-    policy::{Denied, Held, Pace, Role, RowRule, RuleRef, Verdict},
+    policy::{Audit, Denied, Held, Pace, Role, RowRule, RuleRef, Verdict},
 };
 
+/// How long a receipt of the control plane may take where statements wait for it.
+const RECEIPT_PATIENCE: Duration = Duration::from_secs(10);
 /// Look-ups a minute where the role says nothing.
 const DEFAULT_LOOKUPS: u32 = 30;
 
@@ -101,6 +106,17 @@ pub struct ConnectionRequest {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the session log can't be written: {0}")]
 pub struct Unrecorded(pub String);
+
+/// The control plane hasn't confirmed the line of a statement of a role that demands it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "the control plane hasn't confirmed the session log within {} s, and nothing may run \
+     before it does (rule role.{role}.audit); connect again when `pgate doctor` reaches it",
+    RECEIPT_PATIENCE.as_secs()
+)]
+pub(super) struct Unconfirmed {
+    role: String,
+}
 
 /// Decides and records, for every connection of one session.
 #[derive(Debug)]
@@ -313,6 +329,39 @@ impl Admission {
         self.written(self.spool.store_all())
     }
 
+    /// How many lines of the log the control plane must have before what has been admitted
+    /// so far may go to the server; none where the role's statements don't wait for it.
+    pub(super) fn lines_to_be_received(&self) -> Option<u64> {
+        let lines = match self.role.audit {
+            Audit::Spool => return None,
+            Audit::Strict => self.spool.lines_that_count(),
+        };
+        (*self.spool.lines_received().borrow() < lines).then_some(lines)
+    }
+
+    /// Waits until a text that the planner is asked about may leave.
+    async fn planned(&self) -> Result<(), Stopped> {
+        match self.role.audit {
+            Audit::Spool => Ok(()),
+            Audit::Strict => {
+                let lines = self.spool.lines_that_count();
+                Ok(self.received(lines).await.map_err(|error| Unrecorded(error.to_string()))?)
+            }
+        }
+    }
+
+    /// Waits until the control plane has countersigned so many lines. Who waits at the same
+    /// moment is served by one upload.
+    pub(super) async fn received(&self, lines: u64) -> Result<(), Unconfirmed> {
+        let mut received = self.spool.lines_received();
+        self.spool.hurry();
+        let waited = timeout(RECEIPT_PATIENCE, received.wait_for(|known| *known >= lines)).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Unconfirmed { role: self.role.name.clone() }),
+        }
+    }
+
     fn written<T>(&self, written: Result<T, SpoolError>) -> Result<T, Unrecorded> {
         match written {
             Ok(written) => Ok(written),
@@ -396,6 +445,7 @@ impl Admission {
                 sql: request.sql.to_string(),
                 parameters: request.parameters.to_vec(),
             })))?;
+            self.planned().await?;
         }
         let estimate = self.expect(request, &decided).await;
         let by_rows = allowance::foreseen(&decided.row_rules, estimate::rows(&estimate))?;

@@ -23,7 +23,9 @@ use tokio::{
 };
 
 use super::{
-    admission::{Admitted, ConnectionPermit, ConnectionRequest, Line, Refusal, Unrecorded},
+    admission::{
+        Admitted, ConnectionPermit, ConnectionRequest, Line, Refusal, Unconfirmed, Unrecorded,
+    },
     cancel::{self, CancelRequest, IssuedKey},
     engine::Shared,
     handshake::{self, Arrival, Welcome},
@@ -155,6 +157,7 @@ async fn open(
         issued,
         started,
         decision: None,
+        receipt: None,
         gave_way: false,
         review: None,
         review_is_new: false,
@@ -210,6 +213,9 @@ struct Shuttle {
     issued: IssuedKey,
     started: Instant,
     decision: Option<Decision>,
+    /// The control plane's word that it has the lines of what is to be sent, where the role
+    /// demands it.
+    receipt: Option<Pin<Box<dyn Future<Output = Result<(), Unconfirmed>> + Send>>>,
     /// Whether the others have had their turn since there was something to send for which
     /// the log owes a line.
     gave_way: bool,
@@ -316,7 +322,7 @@ impl Shuttle {
                 && let Poll::Ready((id, admitted)) = asked.as_mut().poll(cx)
             {
                 (self.decision, self.review) = (None, None);
-                self.session.decided(id, admitted, self.started.elapsed());
+                self.decided(id, admitted);
                 continue;
             }
             if let Some(task) = &mut self.cancelling
@@ -355,6 +361,15 @@ impl Shuttle {
             }
         }
         self.gave_way = false;
+        if let Some(receipt) = &mut self.receipt {
+            let received = ready!(receipt.as_mut().poll(cx));
+            self.receipt = None;
+            if let Err(error) = received {
+                let now = self.started.elapsed();
+                self.session.not_forwarded("58030", &format!("pgate: {error}"), now);
+                return Poll::Ready(Moved::Bytes);
+            }
+        }
         let Self { session, client, upstream, .. } = self;
         let server = &mut upstream.stream;
         if let Poll::Ready(Err(_)) =
@@ -412,9 +427,7 @@ impl Shuttle {
             match effect {
                 Effect::Decide { id, request } => {
                     match self.shared.admission.admit_known(request) {
-                        Ok(admitted) => {
-                            self.session.decided(id, admitted, self.started.elapsed());
-                        }
+                        Ok(admitted) => self.decided(id, admitted),
                         Err(request) => {
                             let shared = Arc::clone(&self.shared);
                             self.decision = Some(Box::pin(async move {
@@ -452,6 +465,15 @@ impl Shuttle {
             }
         }
         closing
+    }
+
+    fn decided(&mut self, id: u64, admitted: Admitted) {
+        if let Some(lines) = self.shared.admission.lines_to_be_received() {
+            let shared = Arc::clone(&self.shared);
+            // In place of an earlier one: it is for more lines.
+            self.receipt = Some(Box::pin(async move { shared.admission.received(lines).await }));
+        }
+        self.session.decided(id, admitted, self.started.elapsed());
     }
 
     /// Nothing goes on without its record.

@@ -97,6 +97,7 @@ pub struct Spool {
     session: SessionId,
     writer: Mutex<Writer>,
     unsent: Notify,
+    wanted: Notify,
     unwritten: Notify,
     /// The first line that isn't in the file, and the first that nothing waits for.
     stored: AtomicU64,
@@ -165,6 +166,7 @@ impl Spool {
             session,
             writer: Mutex::new(writer),
             unsent: Notify::new(),
+            wanted: Notify::new(),
             unwritten: Notify::new(),
             stored,
             awaited: AtomicU64::new(0),
@@ -299,15 +301,22 @@ impl Spool {
         }
     }
 
+    /// How many lines there are up to the last one that is in the file, or that something
+    /// waits for.
+    pub fn lines_that_count(&self) -> u64 {
+        self.stored.load(Ordering::Acquire).max(self.awaited.load(Ordering::Acquire))
+    }
+
     /// How many lines the control plane has countersigned, as it changes: what
     /// `audit = "strict"` waits on.
     pub fn lines_received(&self) -> watch::Receiver<u64> {
         self.received.subscribe()
     }
 
-    /// Asks the uploader not to wait for its next second.
+    /// Asks the uploader not to wait, be it for its next second or for the control plane to
+    /// be back: something waits for its receipt.
     pub fn hurry(&self) {
-        self.unsent.notify_one();
+        self.wanted.notify_one();
     }
 
     /// The session.
@@ -323,6 +332,11 @@ impl Spool {
     /// The log's path, and how many of its bytes are worth sending.
     pub(super) fn log(&self) -> (PathBuf, u64) {
         (self.folder.log(), self.writer().worth_sending)
+    }
+
+    /// Waits until something waits for a receipt.
+    pub(super) async fn until_a_receipt_is_wanted(&self) {
+        self.wanted.notified().await;
     }
 
     /// Waits until there is more to upload than may wait for the next second.

@@ -203,6 +203,7 @@ async fn run(
             biased;
             _ = &mut finish => return transfer,
             () = sleep(pause) => {}
+            () = spool.until_a_receipt_is_wanted() => {}
             () = spool.until_much_is_unsent(), if pause == PERIOD => {}
         }
         // Whoever appends next is told of a failed write; here it is no news.

@@ -10,6 +10,7 @@ mod killed;
 mod middleman;
 mod migrations;
 mod signals;
+mod strict;
 mod tampering;
 mod terminal;
 mod workload;
@@ -35,8 +36,22 @@ use crate::harness::{self, Ran, pgate};
 /// How long anything may take before its test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A role without limits, for results that are large.
+/// A role without limits, for results that are large, and one whose every statement the
+/// control plane has on record before it runs.
 const ROLES: &str = r#"
+[role.strict]
+about = "Nothing runs that isn't on record"
+targets = ["prod-db"]
+search_path = ["shop"]
+allow = [{ actions = ["select", "insert"], on = ["shop.*"] }]
+audit = "strict"
+
+[[access]]
+who = { group = "engineering" }
+role = "strict"
+target = "prod-db"
+approval = "auto"
+
 [role.bulk]
 about = "Read the shop, as much as it takes"
 targets = ["prod-db"]
@@ -52,11 +67,11 @@ approval = "auto"
 
 /// Who sits at the desks of these tests, besides Dan, who reviews: one for each test,
 /// so that no test meets another's grants or what another left in its spool.
-const ENGINEERS: [&str; 30] = [
+const ENGINEERS: [&str; 32] = [
     "codes", "failure", "fills", "places", "environs", "password", "events", "string", "waits",
     "unread", "tamper", "alters", "twice", "revoked", "expires", "signals", "early", "garbage",
     "skewed", "away", "nonsense", "killed", "lease", "terminal", "prompt", "bulk", "job", "wire",
-    "slow", "spare",
+    "slow", "spare", "strict", "silent",
 ];
 
 /// A stage of these tests' own.

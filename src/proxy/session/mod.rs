@@ -268,6 +268,18 @@ impl Session {
         }
     }
 
+    /// What has been admitted can't be sent, for this reason: the connection ends, and what
+    /// the server has been asked has no outcome.
+    pub fn not_forwarded(&mut self, sqlstate: &str, reason: &str, now: Duration) {
+        self.to_server.clear();
+        let in_flight = self.pending.in_flight();
+        self.unanswered(sqlstate, now);
+        self.end(sqlstate, reason);
+        if in_flight {
+            self.cancel();
+        }
+    }
+
     /// Whether a statement is running upstream.
     pub fn in_flight(&self) -> bool {
         self.pending.in_flight()

@@ -20,7 +20,7 @@ use super::{
 use crate::harness::Ran;
 
 /// Runs `pgate` against another server than its own.
-async fn at(desk: &Desk<'_>, server: &str, arguments: &[&str]) -> Ran {
+pub(super) async fn at(desk: &Desk<'_>, server: &str, arguments: &[&str]) -> Ran {
     let mut command = desk.pgate(arguments);
     command.env("PGATE_SERVER", server);
     let arguments = arguments.iter().map(ToString::to_string).collect::<Vec<_>>();
