@@ -41,7 +41,10 @@ use self::{
     failure::{Exit, Failure},
     output::{Chatter, Format, Output},
 };
-use crate::config::{Flags, Folders, OutputFormat, Settings};
+use crate::{
+    config::{Flags, Folders, OutputFormat, Settings},
+    sql,
+};
 
 /// Least-privilege access to PostgreSQL for people, CI jobs and AI agents.
 #[derive(Debug, Parser)]
@@ -202,19 +205,31 @@ fn start(cli: Cli) -> Result<ExitCode, (Failure, Option<Output>)> {
 
     let context = Context::new(settings, folders, output.clone(), cli.global.no_input);
     let late = |failure: Failure| (failure, Some(output.clone()));
-    let runtime = match &cli.command {
-        Command::Serve(_) | Command::Demo(_) => tokio::runtime::Builder::new_multi_thread(),
+    let command = cli.command;
+    match &command {
+        Command::Serve(_) | Command::Demo(_) => {
+            run_on(tokio::runtime::Builder::new_multi_thread(), command, &context)
+        }
         // A proxy's connections wake each other up less on one thread: that is worth more
-        // than a second core. What takes long (SQL, keyrings) has threads of its own.
-        _ => tokio::runtime::Builder::new_current_thread(),
+        // than a second core. Short statements are read on it as well, which takes the
+        // stack; what takes long (other SQL, keyrings) has threads of its own.
+        _ => sql::on_large_stack(|| {
+            run_on(tokio::runtime::Builder::new_current_thread(), command, &context)
+        }),
     }
-    .enable_all()
-    .build()
-    .map_err(|error| late(error.into()))?;
-    let result = runtime.block_on(dispatch(cli.command, &context));
+    .map_err(late)
+}
+
+fn run_on(
+    mut runtime: tokio::runtime::Builder,
+    command: Command,
+    context: &Context,
+) -> Result<ExitCode, Failure> {
+    let runtime = runtime.enable_all().build()?;
+    let result = runtime.block_on(dispatch(command, context));
     // A thread that waits for a keyring or a terminal must not keep the process.
     runtime.shutdown_background();
-    result.map_err(late)
+    result
 }
 
 /// Help and version go to stdout with 0; a wrong command line to stderr with 2.

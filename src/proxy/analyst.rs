@@ -1,13 +1,22 @@
 //! The thread on which statements are read: PostgreSQL's parser and the walk over
 //! its tree recurse as deep as the statement does, so it has a stack that no
-//! accepted statement can exhaust, and the threads that move bytes don't need one.
+//! accepted statement can exhaust.
+//!
+//! A short statement is read where it stands, if that thread has such a stack too: to
+//! wake another one costs more than to read it.
 
-use std::{sync::mpsc, thread};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc,
+};
 
 use tokio::sync::oneshot;
 
-/// The stack of the thread, in bytes. Only what is touched costs memory.
-const STACK: usize = 64 * 1024 * 1024;
+use crate::sql;
+
+/// The longest statement that is read between moving bytes, in bytes. The worst that fits
+/// takes some milliseconds, and the session's other connections wait for them.
+const SHORT: usize = 2 * 1024;
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -26,17 +35,29 @@ pub(super) struct Unanalysed;
 impl Analyst {
     pub(super) fn start() -> std::io::Result<Self> {
         let (inbox, work) = mpsc::channel::<Work>();
-        thread::Builder::new().name("pgate-analyst".into()).stack_size(STACK).spawn(move || {
+        sql::start_on_large_stack("pgate-analyst", move || {
             for task in work {
                 // A panic must cost the one statement, not the session: whoever waits
                 // for the answer finds its sender gone.
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task));
+                let _ = catch_unwind(AssertUnwindSafe(task));
             }
         })?;
         Ok(Self { inbox })
     }
 
-    /// Does `work` on the large stack.
+    /// Does `work`, which reads `text`, on a large stack.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        text: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Unanalysed> {
+        if text.len() <= SHORT && sql::has_large_stack() {
+            return catch_unwind(AssertUnwindSafe(work)).map_err(|_| Unanalysed);
+        }
+        self.ask(work).await
+    }
+
+    /// Does `work` on the thread.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -53,6 +74,8 @@ impl Analyst {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[tokio::test]
@@ -71,5 +94,34 @@ mod tests {
         }
         let analyst = Analyst::start().unwrap();
         assert_eq!(analyst.ask(|| depth(50_000)).await, Ok(50_000));
+    }
+
+    /// Whether a text of this length is read on the thread that asks for it.
+    async fn stays(analyst: &Analyst, length: usize) -> bool {
+        let here = thread::current().id();
+        let read = analyst.read(&"x".repeat(length), || thread::current().id()).await;
+        read.unwrap() == here
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_on_a_small_stack() {
+        let analyst = Analyst::start().unwrap();
+        assert!(!stays(&analyst, 1).await);
+        assert!(!stays(&analyst, SHORT + 1).await);
+    }
+
+    #[test]
+    fn what_is_short_is_read_where_it_stands_on_a_large_stack_and_a_panic_costs_it_alone() {
+        sql::on_large_stack(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let analyst = Analyst::start().unwrap();
+                assert!(stays(&analyst, SHORT).await);
+                assert!(!stays(&analyst, SHORT + 1).await);
+                let lost: Result<u32, _> = analyst.read("", || panic!("a fault")).await;
+                assert_eq!(lost, Err(Unanalysed));
+                assert_eq!(analyst.read("", || 7).await, Ok(7));
+            });
+        });
     }
 }

@@ -217,7 +217,7 @@ impl Drift {
             return decided;
         }
         let (ruling, text) = (ruling.clone(), sql.clone());
-        match self.analyst.ask(move || ruling.decide(&text, now)).await {
+        match self.analyst.read(sql, move || ruling.decide(&text, now)).await {
             Ok(decided) => decided,
             Err(lost) => Arc::new(Decided::unanalysed(lost.to_string())),
         }

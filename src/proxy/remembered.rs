@@ -9,9 +9,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::ruling::Decided;
 
-/// Texts up to this length are remembered.
-pub(super) const LONGEST_TEXT: usize = 16 * 1024;
-/// How many texts a generation holds, and how many bytes of them.
+/// How many texts a generation holds, and how many bytes of them: a longer text has one to
+/// itself, since a long one takes longest to be read again.
 const TEXTS: usize = 8 * 1024;
 const BYTES: usize = 4 * 1024 * 1024;
 
@@ -85,12 +84,23 @@ mod tests {
     #[test]
     fn long_texts_take_no_more_room_than_short_ones() {
         let mut remembered = Remembered::default();
-        let long = "x".repeat(LONGEST_TEXT);
+        let long = "x".repeat(16 * 1024);
         for n in 0..TEXTS {
             remembered.insert(format!("{n} {long}").into(), decided(), 0);
         }
         let held = remembered.young.bytes + remembered.old.bytes;
         assert!(held <= 2 * BYTES, "{held}");
+    }
+
+    #[test]
+    fn a_text_longer_than_all_that_is_held_is_found_again_and_goes_like_others() {
+        let mut remembered = Remembered::default();
+        let text = |n: usize| Arc::<str>::from(format!("{n} {}", "x".repeat(BYTES)));
+        for n in 0..4 {
+            remembered.insert(text(n), decided(), 0);
+            assert!(remembered.get(&text(n), 0).is_some(), "{n}");
+        }
+        assert!(remembered.get(&text(1), 0).is_none());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
     admission::{Forget, Rewritten},
     allowance::{self, OnRows},
     estimate::{self, NotExplained},
-    remembered::{LONGEST_TEXT, Remembered},
+    remembered::Remembered,
 };
 use crate::{
     journal::LoggedVerdict,
@@ -158,7 +158,7 @@ impl Ruling {
     /// Decides a query string as of `now`. Needs [the large stack](sql::on_large_stack).
     pub fn decide(&self, sql: &Arc<str>, now: Timestamp) -> Arc<Decided> {
         let decided = Arc::new(self.decide_afresh(sql, now));
-        if sql.len() <= LONGEST_TEXT && decided.undescribed.is_empty() {
+        if decided.undescribed.is_empty() {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
             remembered.insert(sql.clone(), decided.clone(), self.minute(now));
         }

@@ -36,7 +36,7 @@ pub use pretty::pretty;
 pub use quote::{quote_identifier, quote_literal};
 pub use shape::{Shape, shape};
 pub use splice::{SpliceError, Spliced, splice};
-pub use stack::on_large_stack;
+pub use stack::{has_large_stack, on_large_stack, start_on_large_stack};
 
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,15 @@ pub enum AnalysisError {
         /// The most.
         limit: usize,
     },
+    /// Too many words and signs.
+    #[error(
+        "the query string has more than {limit} words and signs; \
+         send it in smaller statements, or load data with COPY … FROM STDIN"
+    )]
+    TooManyTokens {
+        /// The most.
+        limit: usize,
+    },
     /// A NUL byte, which PostgreSQL refuses as well.
     #[error("the query string contains a NUL byte")]
     NulByte,
@@ -70,6 +79,7 @@ pub enum AnalysisError {
 /// Parses a query string that has passed the pre-scan.
 pub(super) fn tree(text: &str) -> Result<ParseResult, AnalysisError> {
     prescan::check(text)?;
+    bound_tokens(text)?;
     // pg_query walks the tree once more to gather tables and functions, which pgate
     // has no use for; should that walk panic, the statement is refused.
     match catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, 0))) {
@@ -83,6 +93,21 @@ pub(super) fn tree(text: &str) -> Result<ParseResult, AnalysisError> {
         }
         Ok(Err(error)) => Err(AnalysisError::Internal(error.to_string())),
         Err(_) => Err(AnalysisError::Internal("the parser's own walk failed".into())),
+    }
+}
+
+/// Refuses a text of too many tokens, by PostgreSQL's own scanner: its own view of the text
+/// is what its memory hangs on. Shorter texts can't have as many.
+fn bound_tokens(text: &str) -> Result<(), AnalysisError> {
+    let limit = prescan::MAX_TOKENS;
+    if text.len() <= limit {
+        return Ok(());
+    }
+    // What can't be scanned can't be parsed either, and the parser says why. The scanner
+    // aborts the process on a text without any token, so it gets one more.
+    match pg_query::scan_tokens(&format!("{text}\n;")) {
+        Ok(tokens) if tokens.len() > limit => Err(AnalysisError::TooManyTokens { limit }),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

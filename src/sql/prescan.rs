@@ -6,8 +6,10 @@
 
 use super::parse::AnalysisError;
 
-/// The longest query string, in bytes.
-pub(super) const MAX_BYTES: usize = 1 << 20;
+/// The longest query string, in bytes. The log keeps it whole, in a line of 16 MiB at most.
+pub(super) const MAX_BYTES: usize = 8 << 20;
+/// The most words and signs of one: the parser takes up to 2 KB for each.
+pub(super) const MAX_TOKENS: usize = 1_000_000;
 /// The deepest nesting of comments: they cost the parser quadratic time.
 const MAX_COMMENT_NESTING: usize = 1_000;
 /// The most bytes that the parser's scanner may read in vain: where a comment or an operator

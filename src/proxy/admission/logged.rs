@@ -6,8 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::policy::Verdict;
 
-/// The longest text that the log keeps of a refused statement, in bytes. What is
-/// allowed is kept whole, and is never longer: the reader refuses it.
+/// The longest text that the log keeps of a refused statement, in bytes. What is allowed
+/// is kept whole: the reader refuses what no line has room for.
 const LONGEST_REFUSED: usize = 1 << 20;
 /// What is kept of a longer one, in bytes.
 const KEPT_OF_REFUSED: usize = 8 * 1024;

@@ -21,7 +21,7 @@ use Outcome::{Answer, DeepAnswer, Done, Refused};
 const TOO_DEEP: &str = "42501: pgate: the statement is nested too deep to be analysed";
 
 /// The longest text that is read.
-const LONGEST: usize = 1 << 20;
+const LONGEST: usize = 8 << 20;
 
 /// A text of exactly so many bytes, which asks for the length of what it pads with.
 fn of_length(bytes: usize) -> String {
@@ -52,7 +52,7 @@ fn cases() -> Vec<(&'static str, String, Outcome)> {
         (
             "a byte above the longest text",
             of_length(LONGEST + 1),
-            Refused("42501", "1048577 bytes"),
+            Refused("42501", "8388609 bytes"),
         ),
         // No line of the log has room for it.
         ("16 MiB", of_length(16 << 20), Refused("42501", "can be analysed")),
@@ -152,6 +152,29 @@ fn cases() -> Vec<(&'static str, String, Outcome)> {
             "10,000 parameters declared and given",
             format!("PREPARE many ({parameters}) AS SELECT $1 + $10000"),
             Done,
+        ),
+        (
+            "100,000 parameters declared",
+            format!("PREPARE many ({}) AS SELECT $1 + $100000", vec!["int"; 100_000].join(",")),
+            Done,
+        ),
+        (
+            "100,000 parameters declared and used",
+            format!(
+                "PREPARE many ({}) AS SELECT coalesce({})",
+                vec!["int"; 100_000].join(","),
+                (1..=100_000).map(|n| format!("${n}")).collect::<Vec<_>>().join(",")
+            ),
+            Done,
+        ),
+        (
+            "100,000 parameters declared and returned",
+            format!(
+                "PREPARE many ({}) AS SELECT {}",
+                vec!["int"; 100_000].join(","),
+                (1..=100_000).map(|n| format!("${n}")).collect::<Vec<_>>().join(",")
+            ),
+            Refused("54011", "1664"),
         ),
         ("100,000 arguments", format!("SELECT coalesce({arguments})"), Answer("1")),
     ]
