@@ -183,6 +183,8 @@ fn upstream_refusal(error: &UpstreamError) -> Refusal {
 
 type Decision = Pin<Box<dyn Future<Output = (u64, Admitted)> + Send>>;
 
+type Confirmation = Pin<Box<dyn Future<Output = Result<(), Unconfirmed>> + Send>>;
+
 /// A review that is going on.
 struct UnderReview {
     notices: mpsc::UnboundedReceiver<ErrorFields>,
@@ -215,7 +217,7 @@ struct Shuttle {
     decision: Option<Decision>,
     /// The control plane's word that it has the lines of what is to be sent, where the role
     /// demands it.
-    receipt: Option<Pin<Box<dyn Future<Output = Result<(), Unconfirmed>> + Send>>>,
+    receipt: Option<Confirmation>,
     /// Whether the others have had their turn since there was something to send for which
     /// the log owes a line.
     gave_way: bool,
