@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 pub use self::counting::{Counted, RowRule};
+pub use self::settings::refuse_at_startup;
 pub(super) use self::words::{condition, word};
 use super::{Allowed, Compiled, Denied, Held, Role, RuleRef, Verdict, standing::Standing};
 use crate::{
@@ -510,3 +511,5 @@ fn unclassified(shape: &str) -> Denied {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod ways;
