@@ -207,7 +207,9 @@ async fn agree(
             Verdict::Deny(_) => Ok(()),
             Verdict::Allow(_) | Verdict::Hold(_) => {
                 tried.allowed += 1;
-                (!forwarded.lacks_privilege()).then_some(()).ok_or_else(|| {
+                // Which sequence it is for, PostgreSQL alone asks.
+                let ours = !text.starts_with("SELECT nextval");
+                (!ours || !forwarded.lacks_privilege()).then_some(()).ok_or_else(|| {
                     format!(
                         "{text}: PostgreSQL refuses what the proxy allows\n{:?}\n{forwarded:?}",
                         decided.rewritten()
