@@ -266,6 +266,9 @@ impl Judge<'_> {
                 | Action::Delete
                 | Action::Truncate
                 | Action::Maintain => {
+                    if *action == Action::Truncate {
+                        self.cascades()?;
+                    }
                     let occasion = self.occasion(*action, Object::Everything);
                     self.stands(occasion, "the database as a whole")?;
                     if *action == Action::Maintain {
@@ -411,6 +414,24 @@ impl Judge<'_> {
             ),
             hint: "Ask for a role for migrations; in its policy, owner = \"…\" names the owner."
                 .to_owned(),
+        })
+    }
+
+    /// TRUNCATE … CASCADE empties tables that it doesn't name: it can't get past a rule.
+    fn cascades(&self) -> Result<(), Denied> {
+        let Role { deny, hold, .. } = self.role;
+        let ruled = deny.iter().chain(hold).any(|rule| rule.names(Action::Truncate));
+        if !ruled && self.role.may(Action::Truncate, Object::Everything) {
+            return Ok(());
+        }
+        Err(Denied {
+            rule: builtin("cascade"),
+            reason: format!(
+                "CASCADE would empty tables that the statement doesn't name, and role {} may not \
+                 empty every one",
+                self.role.name
+            ),
+            hint: "Name every table, without CASCADE.".to_owned(),
         })
     }
 

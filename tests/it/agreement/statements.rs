@@ -85,7 +85,7 @@ const SHAPES: [&str; 122] = [
     "COPY {t} ({c}) FROM STDIN WHERE {d} IS NOT NULL",
     "COPY (INSERT INTO {t} (id) VALUES (1) RETURNING {c}) TO STDOUT",
     "TRUNCATE {t}, {u}",
-    "TRUNCATE ONLY {t} RESTART IDENTITY CASCADE",
+    "TRUNCATE ONLY {t} CASCADE",
     "MERGE INTO {t} x USING (SELECT id, {e} AS e FROM {u}) y ON x.id = y.id AND x.{c} IS NOT NULL WHEN MATCHED THEN UPDATE SET {d} = NULL",
     "MERGE INTO {t} x USING (VALUES (1)) y (n) ON x.id = y.n WHEN MATCHED AND x.{c} IS NULL THEN DELETE WHEN NOT MATCHED THEN DO NOTHING",
     "MERGE INTO {t} x USING (VALUES (1)) y (n) ON false WHEN NOT MATCHED THEN INSERT DEFAULT VALUES",
@@ -141,11 +141,13 @@ pub(super) struct Statement {
     columns: [usize; 3],
 }
 
-/// Any statement.
-pub(super) fn statement() -> impl Strategy<Value = Statement> {
-    let relation = || 0..RELATIONS.len();
+/// Any statement, or any that is about this relation first.
+pub(super) fn statement(on: Option<&str>) -> impl Strategy<Value = Statement> + use<> {
+    let any = 0..RELATIONS.len();
+    let at = on.map(|on| RELATIONS.iter().position(|(name, _)| *name == on).expect("it is there"));
+    let first = at.map_or(any.clone(), |at| at..at + 1);
     let column = || 0..6_usize;
-    (select(&SHAPES[..]), [relation(), relation()], [column(), column(), column()])
+    (select(&SHAPES[..]), [first, any], [column(), column(), column()])
         .prop_map(|(shape, relations, columns)| Statement { shape, relations, columns })
 }
 
