@@ -224,7 +224,14 @@ pub fn enforcers(
         Some(enforced) => enforced.clone(),
         None => builtin(rule, statements, &role, &on_target, catalog),
     };
-    rules.into_iter().map(one).collect()
+    let mut enforced = rules.into_iter().map(one).collect::<Vec<_>>();
+    if statements.iter().any(|statement| statement.facts.kind == StatementKind::Lock) {
+        for enforced in &mut enforced {
+            enforced.layers.retain(|layer| *layer != Layer::Postgres);
+            enforced.note = Some("PostgreSQL locks for whoever may write in any way".to_owned());
+        }
+    }
+    enforced
 }
 
 /// Who enforces one of pgate's own rules.

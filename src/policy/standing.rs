@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 
-use super::{Condition, Role, Rule};
-use crate::sql::{Action, Catalog, Relation};
+use super::{Condition, Pattern, Role, Rule};
+use crate::sql::{Action, Catalog, Column, Relation};
 
 /// What an action is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,8 +145,7 @@ impl Role {
     /// PostgreSQL is told, which knows neither conditions nor reviewers. It must let
     /// through what was approved, so it can't enforce a hold.
     pub(super) fn may(&self, action: Action, object: Object<'_>) -> bool {
-        let always = |rule: &Rule| rule.is_unconditional() && rule.speaks_of(action, object);
-        !self.deny.iter().any(always)
+        !self.always_denies(action, object)
             && (self.allow.iter().any(|rule| rule.speaks_of(action, object))
                 || self
                     .hold
@@ -154,50 +153,78 @@ impl Role {
                     .any(|rule| rule.gives(action) && rule.speaks_of(action, object)))
     }
 
-    /// How the occasion stands on a relation beneath this one (what a view reads, a
-    /// parent, a partition) where a rule denies or holds it there; with that relation. A
-    /// rule that allows this one by its whole name knows what it shows.
-    pub(super) fn beneath<'r, 'c>(
-        &'r self,
-        occasion: &Occasion<'_>,
+    /// What the rules of this action on a relation are asked of besides: what lies
+    /// beneath it (what a view reads, parents, children, partitions). Nothing where a
+    /// rule allows this one by its whole name: that rule knows what it shows.
+    pub(super) fn beneath<'c>(
+        &self,
+        action: Action,
         relation: &Relation,
         catalog: &'c Catalog,
-    ) -> Option<(Standing<'r>, &'c Relation)> {
-        if self.knows(occasion.action, relation) {
-            return None;
-        }
-        let standings = catalog.beneath(relation).into_iter().map(|beneath| {
-            let object = Object::Relation(&beneath.schema, &beneath.name);
-            (self.standing(&Occasion { object, ..*occasion }), beneath)
-        });
-        standings
-            .filter(|(standing, _)| matches!(standing, Standing::Denied(_) | Standing::Held))
-            .min_by_key(|(standing, _)| matches!(standing, Standing::Held))
+    ) -> Vec<&'c Relation> {
+        let object = Object::Relation(&relation.schema, &relation.name);
+        if self.knows(action, object) { Vec::new() } else { catalog.beneath(relation) }
     }
 
-    /// The same for what PostgreSQL is told: whether the action is always denied beneath.
+    /// The same for a column that is written: the columns that its values are stored in.
+    pub(super) fn stored_in<'c>(
+        &self,
+        action: Action,
+        (relation, column): (&Relation, &Column),
+        catalog: &'c Catalog,
+    ) -> Vec<(&'c Relation, &'c Column)> {
+        let object = Object::Column(&relation.schema, &relation.name, &column.name);
+        if !self.rules_on_columns() || self.knows(action, object) {
+            return Vec::new();
+        }
+        catalog.stored_in(relation, column.number)
+    }
+
+    /// What PostgreSQL is told: whether the action is always denied beneath.
     pub(super) fn may_not_beneath(
         &self,
         action: Action,
         relation: &Relation,
         catalog: &Catalog,
     ) -> bool {
-        let denied = |beneath: &&Relation| {
-            let object = Object::Relation(&beneath.schema, &beneath.name);
-            let takes = |rule: &Rule| rule.is_unconditional() && rule.speaks_of(action, object);
-            self.deny.iter().any(takes)
-        };
-        !self.knows(action, relation) && catalog.beneath(relation).iter().any(denied)
+        self.beneath(action, relation, catalog).into_iter().any(|beneath| {
+            self.always_denies(action, Object::Relation(&beneath.schema, &beneath.name))
+        })
     }
 
-    /// Whether a rule allows the action on this relation by its whole name.
-    fn knows(&self, action: Action, relation: &Relation) -> bool {
-        let names = [relation.schema.as_str(), relation.name.as_str()];
-        let object = Object::Relation(names[0], names[1]);
+    /// The same for a column that is written.
+    pub(super) fn may_not_store(
+        &self,
+        action: Action,
+        written: (&Relation, &Column),
+        catalog: &Catalog,
+    ) -> bool {
+        self.stored_in(action, written, catalog).into_iter().any(|(beneath, column)| {
+            let object = Object::Column(&beneath.schema, &beneath.name, &column.name);
+            self.always_denies(action, object)
+        })
+    }
+
+    fn always_denies(&self, action: Action, object: Object<'_>) -> bool {
+        let takes = |rule: &Rule| rule.is_unconditional() && rule.speaks_of(action, object);
+        self.deny.iter().any(takes)
+    }
+
+    /// Whether a rule allows the action on this object by its whole name.
+    fn knows(&self, action: Action, object: Object<'_>) -> bool {
+        let names = match object {
+            Object::Relation(schema, name) => vec![schema, name],
+            Object::Column(schema, name, column) => vec![schema, name, column],
+            Object::Everything => return false,
+        };
+        let exactly = |patterns: &[Pattern], names: &[&str]| {
+            patterns.iter().any(|pattern| pattern.is_exact() && pattern.matches(names))
+        };
+        let of_relation = names.get(..2).unwrap_or(&names);
         self.allow
             .iter()
             .filter(|rule| rule.speaks_of(action, object))
-            .any(|rule| rule.on.iter().any(|pattern| pattern.is_exact() && pattern.matches(&names)))
+            .any(|rule| exactly(&rule.on, of_relation) || exactly(&rule.columns, &names))
     }
 
     /// Whether any rule lets the action be done to anything at all, with a reviewer's

@@ -139,6 +139,11 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// The role that statements are admitted under.
+    pub(super) fn role(&self) -> Arc<Role> {
+        Arc::clone(&self.role)
+    }
+
     /// Admission under `role` until `expires_at`, with the catalog that `drift`
     /// keeps and the log in `spool`.
     pub fn new(role: Arc<Role>, expires_at: Timestamp, drift: Drift, spool: Arc<Spool>) -> Self {

@@ -254,10 +254,12 @@ impl Engine {
             database: database.clone(),
         };
         let ender = Ender(Arc::new(watch::channel(None).0));
+        let role = config.admission.role();
         let shared = Arc::new(Shared {
             upstream: config.upstream,
             admission: config.admission,
             door: Door {
+                role,
                 user,
                 database,
                 verifier: Verifier::new(&password, &salt, ITERATIONS),

@@ -2,37 +2,20 @@
 //! password.
 //!
 //! It refuses what could change how SQL is read or what is enforced: encodings,
-//! replication, and settings beyond a harmless list.
+//! replication, and settings that SET isn't allowed either.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{admission::Refusal, engine::Ended, stream::Stream};
+use crate::policy::{self, Role};
 use crate::wire::{
     self, Authentication, BEFORE_AUTHENTICATION, ErrorFields, FirstPacket, PROTOCOL_3_0,
     PROTOCOL_3_2, Startup, WireError, field,
     scram::{SCRAM_SHA_256, ServerFirst, Verifier},
 };
-
-/// Settings that a client may send in its start-up: they change how values are shown,
-/// or how the client itself waits, and nothing that pgate relies on.
-const HARMLESS: [&str; 13] = [
-    "datestyle",
-    "intervalstyle",
-    "timezone",
-    "extra_float_digits",
-    "bytea_output",
-    "jit",
-    "geqo",
-    "lock_timeout",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-    "default_transaction_isolation",
-    "default_transaction_deferrable",
-    "client_min_messages",
-];
 
 /// PostgreSQL's limit on `application_name`, in bytes.
 const LONGEST_NAME: usize = 63;
@@ -54,6 +37,8 @@ pub(super) struct Door {
     pub(super) user: String,
     pub(super) database: String,
     pub(super) verifier: Verifier,
+    /// Whose settings it may send.
+    pub(super) role: Arc<Role>,
     /// Begins every `application_name` upstream.
     pub(super) label: String,
 }
@@ -321,10 +306,12 @@ fn plan(sent: &BTreeMap<String, String>, door: &Door) -> Result<BTreeMap<String,
                     return Err(setting_refused(&name, "it changes how SQL is read"));
                 }
             }
-            harmless if HARMLESS.contains(&harmless) => {
+            _ => {
+                if let Some(denied) = policy::refuse_at_startup(&name, &value, &door.role) {
+                    return Err(setting_refused(&name, &denied.reason));
+                }
                 upstream.insert(name, value);
             }
-            _ => return Err(setting_refused(&name, "it is not on the list of harmless ones")),
         }
     }
     upstream.insert("application_name".to_owned(), application_name(&door.label, application));
@@ -336,7 +323,8 @@ fn setting_refused(name: &str, why: &str) -> Refusal {
     own(
         "42501",
         format!("pgate doesn't take the setting \"{name}\" at start-up: {why}"),
-        &format!("Allowed are application_name, client_encoding=UTF8, {}.", HARMLESS.join(", ")),
+        "Leave it out of PGOPTIONS and of the connection string. A start-up may send what SET \
+         may be told.",
     )
 }
 
@@ -407,11 +395,20 @@ fn split_options(options: &str) -> Result<Vec<(String, String)>, Refusal> {
 mod tests {
     use super::*;
 
+    fn role() -> Role {
+        let text = "[target.t]\nurl = \"postgres://localhost/shop\"\n\
+            credential = { kind = \"ephemeral\", admin_url = \"env:ADMIN_URL\" }\n\
+            [role.r]\ntargets = [\"t\"]\nlimits = { statement_timeout = \"30s\" }\n";
+        let policy = policy::parse(&[("t.toml".to_owned(), text.to_owned())]).unwrap();
+        policy.roles["r"].clone()
+    }
+
     fn door() -> Door {
         Door {
             user: "pgate_se_1".into(),
             database: "shop".into(),
             verifier: Verifier::new("secret", b"salt", 1),
+            role: Arc::new(role()),
             label: "pgate se_0123456789abcdef".into(),
         }
     }
@@ -428,7 +425,7 @@ mod tests {
     #[test]
     fn harmless_settings_go_upstream_and_everything_else_is_refused() {
         type Sent = &'static [(&'static str, &'static str)];
-        let cases: [(Sent, Result<&str, &str>); 16] = [
+        let cases: [(Sent, Result<&str, &str>); 22] = [
             (&[("DateStyle", "ISO")], Ok("datestyle=ISO")),
             (&[("options", "-c TimeZone=UTC --jit=off")], Ok("jit=off timezone=UTC")),
             (&[("options", "-cgeqo=on")], Ok("geqo=on")),
@@ -444,6 +441,12 @@ mod tests {
             (&[("options", "-c standard-conforming-strings=off")], Err("42501")),
             (&[("search_path", "evil")], Err("42501")),
             (&[("options", "-c statement_timeout=0")], Err("42501")),
+            (&[("options", "-c statement_timeout=10s")], Ok("statement_timeout=10s")),
+            (&[("client_min_messages", "warning")], Ok("client_min_messages=warning")),
+            (&[("client_min_messages", "debug5")], Err("42501")),
+            (&[("options", "-c client-min-messages=LOG")], Err("42501")),
+            (&[("options", "--debug-print-plan=on")], Err("42501")),
+            (&[("options", "-c default_transaction_read_only=off")], Err("42501")),
             (&[("options", "-B 10")], Err("42501")),
             (&[("replication", "database")], Err("42501")),
             (&[("user", "postgres")], Err("28000")),

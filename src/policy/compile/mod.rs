@@ -90,7 +90,8 @@ pub struct Compiled {
 pub(super) enum Unreadable {
     /// Which rows it has tells of this, whatever is shown of them; so do writes through it.
     TellingRows { of: String },
-    /// No column of it is clean: PostgreSQL lets nobody scan it.
+    /// No column of a view is clean, or all of a table are hidden: PostgreSQL lets nobody
+    /// scan it.
     NothingClean,
     /// It reads masked columns with the session's own rights, which don't suffice.
     CallersRights,
@@ -123,6 +124,8 @@ pub fn compile(
         let Some(relation) = catalog.relation(*oid) else { continue };
         covered.extend(columns.keys().map(|number| (*oid, *number)));
         let mut list = Vec::new();
+        // The first mask in the list.
+        let mut constant = None;
         for column in &relation.columns {
             let shown = match columns.get(&column.number) {
                 None => quote_identifier(&column.name),
@@ -132,6 +135,8 @@ pub fn compile(
                     match masked(&kind, relation, column, catalog, enforcement) {
                         Ok((expression, function)) => {
                             functions.extend(function);
+                            let name = quote_identifier(&column.name);
+                            constant.get_or_insert((list.len(), name));
                             format!("{expression} AS {}", quote_identifier(&column.name))
                         }
                         Err(error) => {
@@ -166,6 +171,20 @@ pub fn compile(
                 }),
             }
         }
+        // PostgreSQL lets nobody scan a table of which they name no column that they may read.
+        let bare = enforcement == Enforcement::Ephemeral
+            && has_rows_of_its_own(relation)
+            && relation.columns.iter().all(|column| columns.contains_key(&column.number))
+            && !list.iter().any(|shown| shown.contains(".ctid)"));
+        if let Some((shown, column)) = constant.filter(|_| bare)
+            && let Some(first) = list.get_mut(shown)
+        {
+            let place = format!("{}.ctid", quote_identifier(&relation.name));
+            *first = format!(
+                "CASE WHEN {place} IS NULL THEN NULL ELSE {} END AS {column}",
+                first.strip_suffix(&format!(" AS {column}")).unwrap_or(first),
+            );
+        }
         replacements
             .insert(*oid, Replacement { list: list.join(", "), relation: qualified(relation) });
     }
@@ -194,6 +213,19 @@ impl Compiled {
     /// The masked and hidden columns: none may show up as such in a result.
     pub fn masked_columns(&self) -> &HashSet<(Oid, AttributeNumber)> {
         &self.covered
+    }
+
+    /// Whether PostgreSQL lets the role lock the relation as a whole: for that columns
+    /// don't do. Where nothing is installed, or an owner's rights are had, it is not known.
+    pub(super) fn may_lock(&self, relation: &Relation, to_read: bool) -> bool {
+        let privileges = self.privileges.as_ref().filter(|_| self.owner.is_none());
+        privileges.is_none_or(|privileges| privileges.may_lock(relation, to_read))
+    }
+
+    /// Whether only a table's owner may maintain it and no session is one (PostgreSQL
+    /// before 17).
+    pub(super) fn needs_owner_to_maintain(&self, catalog: &Catalog) -> bool {
+        self.privileges.is_some() && self.owner.is_none() && catalog.server_version_num() < 170_000
     }
 
     /// The name of the NOLOGIN role that holds the privileges of this role, in
@@ -287,6 +319,13 @@ fn unreadable(
         .collect::<BTreeMap<_, _>>();
     if enforcement == Enforcement::Static {
         return unreadable;
+    }
+    for (oid, columns) in covers {
+        let hidden =
+            |column: &Column| matches!(columns.get(&column.number), Some(Cover::Hidden { .. }));
+        if catalog.relation(*oid).is_some_and(|relation| relation.columns.iter().all(hidden)) {
+            unreadable.entry(*oid).or_insert(Unreadable::NothingClean);
+        }
     }
     let views = catalog.relations().filter(|relation| relation.kind == RelationKind::View);
     let views = views.collect::<Vec<_>>();

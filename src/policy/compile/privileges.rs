@@ -84,18 +84,31 @@ impl Privileges {
         privileges
     }
 
+    /// Whether it may be locked (LOCK TABLE), which takes a privilege on all of it.
+    pub(super) fn may_lock(&self, relation: &Relation, to_read: bool) -> bool {
+        let name = qualified(relation);
+        let any: &[&str] =
+            if to_read { &["SELECT"] } else { &["UPDATE", "DELETE", "TRUNCATE", "MAINTAIN"] };
+        self.relations
+            .iter()
+            .filter(|(_, names)| names.contains(&name))
+            .any(|(privileges, _)| privileges.split(", ").any(|one| any.contains(&one)))
+    }
+
     fn relation(&mut self, role: &Role, relation: &Relation, covers: &Covers, catalog: &Catalog) {
         let object = Object::Relation(&relation.schema, &relation.name);
         let covered = covers.get(&relation.oid);
         let mut whole = Vec::new();
         for (action, privilege) in TABLE {
             let writes = matches!(action, Action::Insert | Action::Update);
-            let may = |column: &str| {
-                let object = Object::Column(&relation.schema, &relation.name, column);
-                writes && role.may(action, object)
+            let may = |column: &Column| {
+                let object = Object::Column(&relation.schema, &relation.name, &column.name);
+                writes
+                    && role.may(action, object)
+                    && !role.may_not_store(action, (relation, column), catalog)
             };
             let whole_row = role.may(action, object);
-            let none = !whole_row && !relation.columns.iter().any(|column| may(&column.name));
+            let none = !whole_row && !relation.columns.iter().any(may);
             if none || role.may_not_beneath(action, relation, catalog) {
                 continue;
             }
@@ -113,7 +126,7 @@ impl Privileges {
                 }
             };
             let open = |column: &Column| {
-                open(column.number) && if writes { may(&column.name) } else { whole_row }
+                open(column.number) && if writes { may(column) } else { whole_row }
             };
             let by_column = (writes || action == Action::Select)
                 && !(whole_row && relation.columns.iter().all(open));
@@ -127,7 +140,12 @@ impl Privileges {
                 .filter(|column| open(column))
                 .map(|column| quote_identifier(&column.name))
                 .collect::<Vec<_>>();
-            if action == Action::Select && has_rows_of_its_own(relation) {
+            let hidden = |column: &Column| {
+                let cover = covered.and_then(|covered| covered.get(&column.number));
+                matches!(cover, Some(Cover::Hidden { .. }))
+            };
+            let shows = !relation.columns.iter().all(hidden);
+            if action == Action::Select && has_rows_of_its_own(relation) && shows {
                 // Mask functions are asked by the row's place.
                 columns.extend(["ctid".to_owned(), "tableoid".to_owned()]);
             }

@@ -56,7 +56,7 @@ impl Judge<'_> {
             }
             (_, access) if access.is_write() => return Ok(()),
             (Unreadable::NothingClean, _) => {
-                format!("the view {name} shows nothing but masked columns")
+                format!("{name} has no column that role {} sees as it is", self.role.name)
             }
             (Unreadable::CallersRights, _) => format!(
                 "the view {name} reads masked columns with its caller's rights (security_invoker)"
@@ -71,7 +71,7 @@ impl Judge<'_> {
     }
 
     /// Whether the statement reads columns of this relation, to which it writes.
-    fn reads_target(&self, oid: Oid) -> bool {
+    pub(super) fn reads_target(&self, oid: Oid) -> bool {
         let facts = &self.statement.facts;
         let mut targets = facts.targets_read().into_keys();
         targets.any(|at| {
@@ -225,7 +225,7 @@ impl Judge<'_> {
             };
             if used.sampled {
                 return Err(Denied {
-                    rule: cover.rule().clone(),
+                    rule: super::builtin("unmaskable"),
                     reason: format!(
                         "{} has masked columns, and PostgreSQL can't sample a masked table",
                         self.column_name(oid, None)

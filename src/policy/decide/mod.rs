@@ -16,12 +16,14 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 pub use self::counting::{Counted, RowRule};
+pub use self::settings::refuse_at_startup;
 pub(super) use self::words::{condition, word};
 use super::{Allowed, Compiled, Denied, Held, Role, RuleRef, Verdict, standing::Standing};
 use crate::{
     policy::standing::{Object, Occasion},
     sql::{
-        Action, Catalog, ScanReplacement, SideDoor, Statement, StatementKind, TransactionControl,
+        Action, Catalog, Resolution, ScanReplacement, SideDoor, Statement, StatementKind,
+        TransactionControl,
     },
 };
 
@@ -264,8 +266,14 @@ impl Judge<'_> {
                 | Action::Delete
                 | Action::Truncate
                 | Action::Maintain => {
+                    if *action == Action::Truncate {
+                        self.cascades()?;
+                    }
                     let occasion = self.occasion(*action, Object::Everything);
                     self.stands(occasion, "the database as a whole")?;
+                    if *action == Action::Maintain {
+                        self.needs_owner_to_maintain()?;
+                    }
                 }
             }
         }
@@ -275,23 +283,33 @@ impl Judge<'_> {
     /// Refuses an action that a rule denies on any of the statement's relations, and
     /// holds one that a rule holds.
     fn not_taken_away(&mut self, action: Action) -> Result<(), Denied> {
-        let mut objects = vec![(Object::Everything, "this database".to_owned())];
+        self.not_taken(self.occasion(action, Object::Everything), "this database")?;
         for used in &self.statement.facts.relations {
-            if let crate::sql::Resolution::Relation(oid) = used.resolution
-                && let Some(relation) = self.catalog.relation(oid)
-            {
+            let Resolution::Relation(oid) = used.resolution else { continue };
+            let Some(relation) = self.catalog.relation(oid) else { continue };
+            let beneath = self.role.beneath(action, relation, self.catalog);
+            for relation in std::iter::once(relation).chain(beneath) {
                 let (schema, name) = (relation.schema.as_str(), relation.name.as_str());
-                objects.push((Object::Relation(schema, name), format!("{schema}.{name}")));
+                let occasion = self.occasion(action, Object::Relation(schema, name));
+                self.not_taken(occasion, &format!("{schema}.{name}"))?;
             }
         }
-        for (object, shown) in objects {
-            let occasion = self.occasion(action, object);
-            match self.role.standing(&occasion) {
-                Standing::Denied(rule) => return Err(self.denied_by(rule, action, &shown)),
-                Standing::Held => self.hold_each(&occasion, &shown),
-                Standing::Allowed(_) | Standing::NotNow(_) | Standing::Unmentioned => {}
-            }
-            self.count(occasion, &shown)?;
+        Ok(())
+    }
+
+    /// Refuses what a rule denies, and notes who holds it or counts its rows. No rule need
+    /// allow it.
+    fn not_taken(&mut self, occasion: Occasion<'_>, shown: &str) -> Result<(), Denied> {
+        self.not_taken_uncounted(&occasion, shown)?;
+        self.count(occasion, shown)
+    }
+
+    /// The same for what has no rows to count.
+    fn not_taken_uncounted(&mut self, occasion: &Occasion<'_>, shown: &str) -> Result<(), Denied> {
+        match self.role.standing(occasion) {
+            Standing::Denied(rule) => return Err(self.denied_by(rule, occasion.action, shown)),
+            Standing::Held => self.hold_each(occasion, shown),
+            Standing::Allowed(_) | Standing::NotNow(_) | Standing::Unmentioned => {}
         }
         Ok(())
     }
@@ -396,6 +414,39 @@ impl Judge<'_> {
             ),
             hint: "Ask for a role for migrations; in its policy, owner = \"…\" names the owner."
                 .to_owned(),
+        })
+    }
+
+    /// TRUNCATE … CASCADE empties tables that it doesn't name: it can't get past a rule.
+    fn cascades(&self) -> Result<(), Denied> {
+        let Role { deny, hold, .. } = self.role;
+        let ruled = deny.iter().chain(hold).any(|rule| rule.names(Action::Truncate));
+        if !ruled && self.role.may(Action::Truncate, Object::Everything) {
+            return Ok(());
+        }
+        Err(Denied {
+            rule: builtin("cascade"),
+            reason: format!(
+                "CASCADE would empty tables that the statement doesn't name, and role {} may not \
+                 empty every one",
+                self.role.name
+            ),
+            hint: "Name every table, without CASCADE.".to_owned(),
+        })
+    }
+
+    /// Before PostgreSQL 17 there is no privilege for this: it skips what isn't one's own.
+    fn needs_owner_to_maintain(&self) -> Result<(), Denied> {
+        if !self.compiled.needs_owner_to_maintain(self.catalog) {
+            return Ok(());
+        }
+        Err(Denied {
+            rule: builtin("maintain-owner"),
+            reason: "before PostgreSQL 17 only a table's owner may maintain it, and role "
+                .to_owned()
+                + &self.role.name
+                + " names none",
+            hint: "In the role's policy, owner = \"…\" names the owner.".to_owned(),
         })
     }
 
@@ -509,4 +560,8 @@ fn unclassified(shape: &str) -> Denied {
 }
 
 #[cfg(test)]
+mod kinship;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod ways;

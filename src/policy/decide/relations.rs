@@ -9,7 +9,7 @@ use crate::{
         compile::is_system,
         standing::{Object, Occasion, Standing},
     },
-    sql::{Access, Action, Name, Relation, RelationUse, Resolution},
+    sql::{Access, Action, Name, Relation, RelationUse, Resolution, StatementKind},
 };
 
 /// What psql's `\d` and drivers read of PostgreSQL's own catalog, by a documented rule
@@ -49,9 +49,41 @@ impl Judge<'_> {
                 self.columns_stand(used, relation)?;
                 self.beneath_stands(used, relation)?;
                 self.callers_rights_stand(used, relation)?;
+                self.lockable(used, relation)?;
+                if used.action == Action::Maintain {
+                    self.needs_owner_to_maintain()?;
+                }
                 if used.action.is_definition() { self.needs_owner() } else { Ok(()) }
             }
         }
+    }
+
+    /// LOCK TABLE takes a privilege on the whole of what it locks, and of what a view with
+    /// its caller's rights uses.
+    fn lockable(&self, used: &RelationUse, relation: &Relation) -> Result<(), Denied> {
+        if self.statement.facts.kind != StatementKind::Lock {
+            return Ok(());
+        }
+        let mut locked = vec![relation];
+        let mut seen = HashSet::from([relation.oid]);
+        while let Some(relation) = locked.pop() {
+            if !self.compiled.may_lock(relation, used.action == Action::Select) {
+                return Err(Denied {
+                    rule: builtin("lock"),
+                    reason: format!(
+                        "PostgreSQL locks {}.{} only for who has a privilege on all of its columns",
+                        relation.schema, relation.name
+                    ),
+                    hint: "Lock rows with SELECT … FOR SHARE or FOR UPDATE, or leave the lock out."
+                        .to_owned(),
+                });
+            }
+            let reads = relation.view_reads.iter().map(|(read, _)| *read);
+            for read in reads.filter(|_| relation.security_invoker) {
+                locked.extend(self.catalog.relation(read).filter(|_| seen.insert(read)));
+            }
+        }
+        Ok(())
     }
 
     /// What nobody but this session sees yet: the rules on its name are asked, and those
@@ -99,8 +131,12 @@ impl Judge<'_> {
             _ if !self.role.rules_on_columns() => self.stands(whole, &shown),
             // A lock is what goes before an update: of one column, at least.
             (Action::Update, Access::Lock) => {
-                let some = all()
-                    .find(|column| matches!(self.role.standing(&of(column)), Standing::Allowed(_)));
+                let allows =
+                    |column| matches!(self.role.standing(&of(column)), Standing::Allowed(_));
+                // The reviewer allows it.
+                let held = |column| matches!(self.role.standing(&of(column)), Standing::Held);
+                let some = all().find(|column| allows(column));
+                let some = some.or_else(|| all().find(|column| held(column)));
                 let allowed = matches!(self.role.standing(&whole), Standing::Allowed(_));
                 self.stands(some.filter(|_| !allowed).map_or(whole, of), &shown)
             }
@@ -136,35 +172,54 @@ impl Judge<'_> {
             let shown = format!("{schema}.{name}, of which the statement reads columns");
             if returned {
                 self.stands(occasion, &shown)?;
-            } else {
-                self.stands_uncounted(occasion, &shown)?;
+                self.beneath_stands(&reads, relation)?;
+                continue;
             }
-            self.beneath_stands(&reads, relation)?;
+            // Nothing of what it reads is returned, so there are no rows to count.
+            self.stands_uncounted(occasion, &shown)?;
+            for beneath in self.role.beneath(Action::Select, relation, self.catalog) {
+                let (schema, name) = (beneath.schema.as_str(), beneath.name.as_str());
+                let object = Object::Relation(schema, name);
+                let shown = format!("{schema}.{name}, of which the statement reads columns");
+                self.not_taken_uncounted(&Occasion { object, ..occasion }, &shown)?;
+            }
         }
         Ok(())
     }
 
-    /// What is denied or held on the rows of a relation is so under every name that
-    /// they have.
+    /// What is denied, held or counted on the rows of a relation is so under every name
+    /// that they have, and what is of a column, wherever its values are written.
     fn beneath_stands(&mut self, used: &RelationUse, relation: &Relation) -> Result<(), Denied> {
         let (schema, name) = (relation.schema.as_str(), relation.name.as_str());
         let occasion = Occasion {
             unfiltered: used.unfiltered,
             ..self.occasion(used.action, Object::Relation(schema, name))
         };
-        let Some((standing, beneath)) = self.role.beneath(&occasion, relation, self.catalog) else {
-            return Ok(());
-        };
-        let shown = format!("{}.{}, whose rows {schema}.{name} has", beneath.schema, beneath.name);
-        match standing {
-            Standing::Denied(rule) => Err(self.denied_by(rule, used.action, &shown)),
-            Standing::Held => {
-                let object = Object::Relation(&beneath.schema, &beneath.name);
-                self.hold_each(&Occasion { object, ..occasion }, &shown);
-                Ok(())
-            }
-            Standing::Allowed(_) | Standing::NotNow(_) | Standing::Unmentioned => Ok(()),
+        for beneath in self.role.beneath(used.action, relation, self.catalog) {
+            let object = Object::Relation(&beneath.schema, &beneath.name);
+            let shown =
+                format!("{}.{}, whose rows {schema}.{name} has", beneath.schema, beneath.name);
+            self.not_taken(Occasion { object, ..occasion }, &shown)?;
         }
+        let writes = matches!(used.action, Action::Insert | Action::Update)
+            && used.access != Access::Lock
+            && self.role.rules_on_columns();
+        let written = relation
+            .columns
+            .iter()
+            .filter(|column| used.columns.is_empty() || used.columns.contains(&column.name));
+        for column in written.filter(|_| writes) {
+            let columns = self.role.stored_in(used.action, (relation, column), self.catalog);
+            for (beneath, stored) in columns {
+                let object = Object::Column(&beneath.schema, &beneath.name, &stored.name);
+                let shown = format!(
+                    "{}.{}.{}, which {schema}.{name}.{} is stored in",
+                    beneath.schema, beneath.name, stored.name, column.name
+                );
+                self.not_taken(Occasion { object, ..occasion }, &shown)?;
+            }
+        }
+        Ok(())
     }
 
     /// A view that uses its relations with its caller's rights (security_invoker) needs
@@ -174,15 +229,19 @@ impl Judge<'_> {
         used: &RelationUse,
         relation: &Relation,
     ) -> Result<(), Denied> {
-        let mut views = vec![relation];
+        // Whether writes reach it with the session's rights: through such views alone.
+        let locks = used.access == Access::Lock;
+        let reads = !used.access.is_write() || self.reads_target(relation.oid);
+        let mut views = vec![(relation, locks || used.access.is_write())];
         let mut seen = HashSet::new();
-        while let Some(view) = views.pop() {
+        while let Some((view, written)) = views.pop() {
+            let written = written && view.security_invoker;
             for (oid, _) in &view.view_reads {
                 let Some(read) = self.catalog.relation(*oid) else { continue };
                 if !seen.insert((view.oid, *oid)) {
                     continue;
                 }
-                views.push(read);
+                views.push((read, written));
                 if !view.security_invoker || is_system(&read.schema) {
                     continue;
                 }
@@ -192,9 +251,43 @@ impl Judge<'_> {
                     view.schema, view.name
                 );
                 let object = Object::Relation(schema, name);
-                self.stands_uncounted(self.occasion(Action::Select, object), &shown)?;
-                if used.access.is_write() && view.oid == relation.oid {
-                    self.stands_uncounted(self.occasion(used.action, object), &shown)?;
+                if reads {
+                    self.stands_uncounted(self.occasion(Action::Select, object), &shown)?;
+                }
+                if written && locks {
+                    self.columns_stand(used, read)?;
+                } else if written {
+                    self.written_stands(used, relation, read, &shown)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is written through a view with its caller's rights must be allowed where it
+    /// is stored.
+    fn written_stands(
+        &mut self,
+        used: &RelationUse,
+        view: &Relation,
+        stored: &Relation,
+        shown: &str,
+    ) -> Result<(), Denied> {
+        let by_column = self.role.rules_on_columns()
+            && matches!(used.action, Action::Insert | Action::Update)
+            && used.access != Access::Lock;
+        if !by_column {
+            let object = Object::Relation(&stored.schema, &stored.name);
+            return self.stands_uncounted(self.occasion(used.action, object), shown);
+        }
+        for column in &view.columns {
+            if !used.columns.is_empty() && !used.columns.contains(&column.name) {
+                continue;
+            }
+            for (relation, column) in self.catalog.stored_in(view, column.number) {
+                if relation.oid == stored.oid {
+                    let object = Object::Column(&stored.schema, &stored.name, &column.name);
+                    self.stands_uncounted(self.occasion(used.action, object), shown)?;
                 }
             }
         }

@@ -63,6 +63,25 @@ pub(in crate::policy) fn standing(name: &str) -> Standing {
     }
 }
 
+/// Refuses a setting that a client sends in its start-up, or stays silent where it may:
+/// what SET may be told, under the same rules. `name` is in lower case.
+pub fn refuse_at_startup(name: &str, value: &str, role: &Role) -> Option<Denied> {
+    let setting = SettingUse {
+        name: name.to_owned(),
+        value: SettingValue::Constants(vec![value.to_owned()]),
+    };
+    // Nobody knows the session's path yet; and what only SET has is no setting.
+    let known = !matches!(name, "search_path" | "*" | "names");
+    if known {
+        return refuse(&setting, role, &[]);
+    }
+    Some(Denied {
+        rule: RuleRef { rule: "builtin.setting".to_owned(), place: None },
+        reason: format!("the setting {name} can't be sent in the start-up"),
+        hint: String::new(),
+    })
+}
+
 /// Refuses a change, or stays silent where it may be made. `search_path` is the
 /// session's own.
 pub(super) fn refuse(setting: &SettingUse, role: &Role, search_path: &[String]) -> Option<Denied> {

@@ -98,6 +98,21 @@ impl CatalogBuilder {
         self
     }
 
+    /// Has a table inherit from another one too, with the columns that it lacks.
+    pub fn inherits(mut self, name: &str, parent: &str) -> Self {
+        let parent = self.find(parent).clone();
+        let child = self.find(name);
+        child.parents.push(parent.oid);
+        for column in parent.columns {
+            if child.column(&column.name).is_none() {
+                let number = child.columns.iter().map(|column| column.number.0).max();
+                let number = AttributeNumber(number.unwrap_or_default() + 1);
+                child.columns.push(Column { number, ..column });
+            }
+        }
+        self
+    }
+
     /// Adds a view that reads these columns, `*` for the whole row, and of which
     /// nobody knows what it makes of them.
     pub fn view(self, name: &str, columns: &[(&str, &str)], reads: &[(&str, &str)]) -> Self {

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AttributeNumber, Catalog, FIRST_NORMAL_OID, Flow, Oid, Relation, RelationKind};
+use super::{
+    AttributeNumber, Catalog, Column, FIRST_NORMAL_OID, Flow, Oid, Relation, RelationKind,
+};
 
 /// How a column comes by values that are not its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,6 +117,48 @@ impl Catalog {
         }
         found
     }
+
+    /// The columns of other relations that a value written to this column may be stored
+    /// in: those of its parents, children and partitions, and what a view shows in it.
+    pub fn stored_in(
+        &self,
+        relation: &Relation,
+        number: AttributeNumber,
+    ) -> Vec<(&Relation, &Column)> {
+        let mut found = Vec::new();
+        let mut seen = BTreeSet::from([(relation.oid, number)]);
+        let mut open = vec![(relation.oid, number)];
+        while let Some((oid, number)) = open.pop() {
+            let Some(relation) = self.relation(oid) else { continue };
+            let name = relation.column_by_number(number).map(|column| column.name.as_str());
+            let children = self.objects.children.get(&oid).into_iter().flatten();
+            let kin = relation.parents.iter().chain(children).filter_map(|kin| {
+                let column = self.relation(*kin)?.column(name?)?;
+                Some((*kin, column.number))
+            });
+            for (oid, number) in kin.chain(shown_in(relation, number)) {
+                if seen.insert((oid, number))
+                    && let Some(other) = self.relation(oid)
+                    && let Some(column) = other.column_by_number(number)
+                {
+                    found.push((other, column));
+                    open.push((oid, number));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The columns that a view's column is made of; any that it reads where that isn't known.
+fn shown_in(view: &Relation, number: AttributeNumber) -> Vec<(Oid, AttributeNumber)> {
+    let Some(lineage) = &view.lineage else { return view.view_reads.to_vec() };
+    let Some(column) = lineage.columns.get(&number) else { return Vec::new() };
+    let flows = column.flows.iter().filter_map(|flow| match flow {
+        Flow::Column(oid, number) => Some((*oid, *number)),
+        Flow::Function(_) => None,
+    });
+    column.as_is.map_or_else(|| flows.collect(), |same| vec![same])
 }
 
 struct Following<'a> {

@@ -85,7 +85,17 @@ impl Walk<'_> {
                     self.type_name(name);
                 }
                 self.nodes(options);
-                self.level(|walk| walk.optional(sql_body));
+                self.level(|walk| match sql_body.as_ref().and_then(|body| body.node.as_ref()) {
+                    // The statements of BEGIN ATOMIC, in a list of one list; NULL if none.
+                    Some(NodeEnum::List(blocks)) => {
+                        blocks.items.iter().filter(|block| block.node.is_some()).for_each(
+                            |block| {
+                                walk.node(block);
+                            },
+                        );
+                    }
+                    _ => walk.optional(sql_body),
+                });
             }
             NodeEnum::DropStmt(drop) => self.drop(drop),
             NodeEnum::CommentStmt(comment) => {

@@ -103,7 +103,11 @@ impl Walk<'_> {
                 self.action(Action::Call);
                 self.side_door(SideDoor::DoBlock);
             }
-            NodeEnum::TruncateStmt(TruncateStmt { relations, restart_seqs: _, behavior: _ }) => {
+            NodeEnum::TruncateStmt(TruncateStmt { relations, restart_seqs: _, behavior }) => {
+                // It goes on to whatever refers to these, which the catalog doesn't tell.
+                if *behavior == pg_query::protobuf::DropBehavior::DropCascade as i32 {
+                    self.action(Action::Truncate);
+                }
                 for node in relations {
                     match &node.node {
                         Some(NodeEnum::RangeVar(relation)) => {

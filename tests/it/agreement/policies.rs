@@ -14,6 +14,7 @@ pub(super) struct Rules {
     hold: Vec<Rule>,
     mask: Vec<(&'static str, &'static str)>,
     hide: Vec<&'static str>,
+    functions: Vec<&'static str>,
     compares_masks: bool,
 }
 
@@ -25,7 +26,7 @@ struct Rule {
     unfiltered: bool,
 }
 
-const ACTIONS: [&[&str]; 16] = [
+const ACTIONS: [&[&str]; 17] = [
     &["select"],
     &["*"],
     &["select", "insert", "update", "delete"],
@@ -42,9 +43,10 @@ const ACTIONS: [&[&str]; 16] = [
     &["ddl"],
     &["drop", "alter"],
     &["call", "delete"],
+    &["maintain"],
 ];
 
-const ON: [&str; 17] = [
+const ON: [&str; 22] = [
     "w.*",
     "*",
     "w.people",
@@ -62,9 +64,14 @@ const ON: [&str; 17] = [
     "w.above",
     "w.people_kept",
     "w.invoked",
+    "w.other_base",
+    "w.mixed",
+    "w.pair",
+    "w.renamed",
+    "w.invoked*",
 ];
 
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 19] = [
     "w.people.email",
     "w.people.pin",
     "w.people.name",
@@ -81,7 +88,13 @@ const COLUMNS: [&str; 16] = [
     "w.people_view.mail",
     "w.people_kept.up",
     "w.joined.name",
+    "w.other_base.remark",
+    "w.mixed.*",
+    "w.invoked_again.post",
 ];
+
+/// Not those that read: what a role opens, it opens.
+const FUNCTIONS: [&str; 2] = ["w.twice", "w.t*e"];
 
 const KINDS: [&str; 8] = [
     r#""redact""#,
@@ -115,14 +128,16 @@ pub(super) fn rules() -> impl Strategy<Value = Rules> {
         option::weighted(0.2, rule()),
         vec((select(&COLUMNS[..]), select(&KINDS[..])), 0..3),
         vec(select(&COLUMNS[..]), 0..2),
+        vec(select(&FUNCTIONS[..]), 0..2),
         any::<bool>(),
     )
-        .prop_map(|(allow, deny, hold, mask, hide, compares_masks)| Rules {
+        .prop_map(|(allow, deny, hold, mask, hide, functions, compares_masks)| Rules {
             allow,
             deny,
             hold: hold.into_iter().map(without_definitions).collect(),
             mask,
             hide,
+            functions,
             compares_masks,
         })
 }
@@ -212,6 +227,9 @@ impl fmt::Display for Rules {
         }
         if !self.hide.is_empty() {
             writeln!(f, "hide = {}", list(&self.hide))?;
+        }
+        if !self.functions.is_empty() {
+            writeln!(f, "functions = {}", list(&self.functions))?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::world::RELATIONS;
 
 /// What is written, with names to be filled in: `t` and `u` are relations, `c` and `d`
 /// columns of `t`, `e` one of `u`; each in braces.
-const SHAPES: [&str; 62] = [
+const SHAPES: [&str; 122] = [
     "SELECT {c}, {d} FROM {t}",
     "SELECT {c} FROM {t} WHERE {d} IS NOT NULL",
     "SELECT * FROM {t}",
@@ -71,6 +71,66 @@ const SHAPES: [&str; 62] = [
     "DROP TABLE {t}",
     "CREATE INDEX ON {t} ({c})",
     "COMMENT ON TABLE {t} IS 'mine'",
+    "LOCK TABLE {t}",
+    "LOCK TABLE {t} IN ACCESS SHARE MODE",
+    "LOCK TABLE ONLY {t} IN ROW EXCLUSIVE MODE",
+    "SELECT nextval('w.orders_id_seq')",
+    "SELECT setval('w.orders_id_seq', 40)",
+    "SELECT nextval('w.orders_id_seq'), currval('w.orders_id_seq')",
+    "SELECT lastval()",
+    "SELECT nextval('w.orders_id_seq'::text::regclass)",
+    "ALTER SEQUENCE w.orders_id_seq RESTART",
+    "COPY {t} FROM STDIN",
+    "COPY {t} ({c}, {d}) FROM STDIN",
+    "COPY {t} ({c}) FROM STDIN WHERE {d} IS NOT NULL",
+    "COPY (INSERT INTO {t} (id) VALUES (1) RETURNING {c}) TO STDOUT",
+    "TRUNCATE {t}, {u}",
+    "TRUNCATE ONLY {t} CASCADE",
+    "MERGE INTO {t} x USING (SELECT id, {e} AS e FROM {u}) y ON x.id = y.id AND x.{c} IS NOT NULL WHEN MATCHED THEN UPDATE SET {d} = NULL",
+    "MERGE INTO {t} x USING (VALUES (1)) y (n) ON x.id = y.n WHEN MATCHED AND x.{c} IS NULL THEN DELETE WHEN NOT MATCHED THEN DO NOTHING",
+    "MERGE INTO {t} x USING (VALUES (1)) y (n) ON false WHEN NOT MATCHED THEN INSERT DEFAULT VALUES",
+    "SELECT {c} FROM {t} FOR NO KEY UPDATE SKIP LOCKED",
+    "SELECT y.{e} FROM (SELECT * FROM {t} FOR UPDATE) x, {u} y",
+    "SELECT x FROM {t} x FOR KEY SHARE",
+    "INSERT INTO {t} (id, {c}) SELECT id, {c} FROM {t} ON CONFLICT DO NOTHING RETURNING id",
+    "INSERT INTO {t} (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET ({c}, {d}) = (SELECT NULL, {e} FROM {u} LIMIT 1)",
+    "INSERT INTO {t} (id) VALUES (1) ON CONFLICT (id) WHERE {c} IS NULL DO NOTHING",
+    "INSERT INTO {t} (id) OVERRIDING USER VALUE VALUES (1) RETURNING *",
+    "UPDATE {t} SET {c} = NULL RETURNING ctid",
+    "UPDATE {t} x SET {c} = y.{c} FROM {t} y WHERE x.id = y.id",
+    "DELETE FROM ONLY {t} RETURNING *",
+    "DELETE FROM {t} WHERE ctid = '(0,1)'",
+    "DELETE FROM {t} x USING {t} y WHERE x.id = y.id RETURNING y.{c}",
+    "WITH x AS (UPDATE {t} SET {c} = NULL RETURNING id) INSERT INTO {u} (id) SELECT id FROM x",
+    "REFRESH MATERIALIZED VIEW w.people_kept",
+    "REFRESH MATERIALIZED VIEW w.events_kept WITH NO DATA",
+    "REINDEX TABLE {t}",
+    "CLUSTER {t} USING people_pkey",
+    "COMMENT ON COLUMN {t}.{c} IS 'mine'",
+    "ALTER TABLE {t} OWNER TO CURRENT_USER",
+    "ALTER TABLE {t} ENABLE ROW LEVEL SECURITY",
+    "CREATE RULE r AS ON INSERT TO {t} DO NOTHING",
+    "CREATE TRIGGER r BEFORE INSERT ON {t} EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "CREATE STATISTICS w.s ON {c}, {d} FROM {t}",
+    "CREATE TABLE w.new (LIKE {t})",
+    "CREATE TABLE w.new () INHERITS ({t})",
+    "SELECT w.twice(id) FROM {t}",
+    "SELECT w.mail_of(id) FROM {t}",
+    "SELECT * FROM w.all_people()",
+    "CALL w.tidy()",
+    "EXPLAIN UPDATE {t} SET {c} = NULL WHERE id = 1",
+    "EXPLAIN (ANALYZE) DELETE FROM {t} WHERE {c} IS NULL",
+    "DECLARE x CURSOR FOR SELECT {c} FROM {t}",
+    "PREPARE p AS SELECT {c} FROM {t} WHERE id = $1",
+    "SELECT {t}.{c} FROM {t}",
+    "SELECT x.{c} FROM {t} x NATURAL JOIN {u} y",
+    "SELECT {c} FROM {t} TABLESAMPLE SYSTEM (100)",
+    "SELECT row_number() OVER (ORDER BY {c}), {d} FROM {t}",
+    "SELECT string_agg({c}::text, ',') FILTER (WHERE {d} IS NOT NULL) FROM {t}",
+    "SELECT DISTINCT ON ({c}) {d} FROM {t}",
+    "SELECT (SELECT x FROM {t} x LIMIT 1).{c}",
+    "SELECT {c} FROM {t} UNION SELECT {c} FROM {t} ORDER BY 1",
+    "VALUES ((SELECT {c}::text FROM {t} LIMIT 1))",
 ];
 
 /// One statement.
@@ -81,11 +141,13 @@ pub(super) struct Statement {
     columns: [usize; 3],
 }
 
-/// Any statement.
-pub(super) fn statement() -> impl Strategy<Value = Statement> {
-    let relation = || 0..RELATIONS.len();
+/// Any statement, or any that is about this relation first.
+pub(super) fn statement(on: Option<&str>) -> impl Strategy<Value = Statement> + use<> {
+    let any = 0..RELATIONS.len();
+    let at = on.map(|on| RELATIONS.iter().position(|(name, _)| *name == on).expect("it is there"));
+    let first = at.map_or(any.clone(), |at| at..at + 1);
     let column = || 0..6_usize;
-    (select(&SHAPES[..]), [relation(), relation()], [column(), column(), column()])
+    (select(&SHAPES[..]), [first, any], [column(), column(), column()])
         .prop_map(|(shape, relations, columns)| Statement { shape, relations, columns })
 }
 

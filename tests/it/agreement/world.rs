@@ -7,7 +7,7 @@ use pgate::policy::Pattern;
 pub(super) const SQL: &str = include_str!("world.sql");
 
 /// The relations with their columns, the sequence aside.
-pub(super) const RELATIONS: [(&str, &[&str]); 15] = [
+pub(super) const RELATIONS: [(&str, &[&str]); 21] = [
     ("w.people", &["id", "name", "email", "pin", "loud", "hint"]),
     ("w.orders", &["id", "person", "memo"]),
     ("w.events", &["id", "at", "ip"]),
@@ -23,6 +23,12 @@ pub(super) const RELATIONS: [(&str, &[&str]); 15] = [
     ("w.people_kept", &["id", "email", "up"]),
     ("w.events_kept", &["id", "ip"]),
     ("w.invoked", &["id", "name", "email"]),
+    ("w.other_base", &["id", "remark"]),
+    ("w.mixed", &["id", "note", "remark"]),
+    ("w.pair", &["id", "note", "remark"]),
+    ("w.renamed", &["id", "said"]),
+    ("w.invoked_again", &["id", "post"]),
+    ("w.over_invoked", &["id", "name"]),
 ];
 
 /// A value's token, and the column that it is stored in, under each name that the
@@ -32,7 +38,7 @@ pub(super) struct Planted {
     places: &'static [(&'static str, &'static str)],
 }
 
-pub(super) const PLANTED: [Planted; 10] = [
+pub(super) const PLANTED: [Planted; 13] = [
     Planted { token: "kname", places: &[("w.people", "name")] },
     Planted { token: "kmail", places: &[("w.people", "email")] },
     Planted { token: "kpin", places: &[("w.people", "pin")] },
@@ -42,6 +48,9 @@ pub(super) const PLANTED: [Planted; 10] = [
     Planted { token: "knote", places: &[("w.base", "note")] },
     Planted { token: "kchild", places: &[("w.base", "note"), ("w.child", "note")] },
     Planted { token: "kextra", places: &[("w.child", "extra")] },
+    Planted { token: "kremark", places: &[("w.other_base", "remark")] },
+    Planted { token: "kmixed", places: &[("w.base", "note"), ("w.mixed", "note")] },
+    Planted { token: "kmix of", places: &[("w.other_base", "remark"), ("w.mixed", "remark")] },
     Planted { token: "kbody", places: &[("other.notes", "body")] },
 ];
 

@@ -30,8 +30,22 @@ CREATE VIEW w.selective AS SELECT id, name FROM w.people WHERE email LIKE 'k%';
 CREATE VIEW w.above AS SELECT id, mail, mail || '' AS made FROM w.people_view;
 CREATE MATERIALIZED VIEW w.people_kept AS SELECT id, email, upper(pin) AS up FROM w.people;
 CREATE MATERIALIZED VIEW w.events_kept AS SELECT id, ip FROM w.events;
+CREATE TABLE w.other_base (id int, remark text);
+CREATE TABLE w.mixed () INHERITS (w.base, w.other_base);
+INSERT INTO w.other_base VALUES (1, 'kremark of the other parent');
+INSERT INTO w.mixed VALUES (3, 'kmixed of both parents', 'kmix of both parents');
+CREATE VIEW w.pair AS SELECT b.id, b.note, o.remark FROM w.base b JOIN w.other_base o USING (id);
+CREATE VIEW w.renamed AS SELECT id, remark AS said FROM w.other_base;
+CREATE FUNCTION w.twice(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 * n';
+CREATE FUNCTION w.mail_of(n int) RETURNS text LANGUAGE sql STABLE AS 'SELECT email FROM w.people WHERE id = n';
+CREATE FUNCTION w.all_people() RETURNS SETOF w.people LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT * FROM w.people';
+CREATE PROCEDURE w.tidy() LANGUAGE sql AS 'DELETE FROM w.orders';
+REVOKE EXECUTE ON FUNCTION w.mail_of, w.all_people FROM PUBLIC;
+REVOKE EXECUTE ON PROCEDURE w.tidy FROM PUBLIC;
 DO $$ BEGIN
     IF current_setting('server_version_num')::int >= 150000 THEN
         CREATE VIEW w.invoked WITH (security_invoker) AS SELECT id, name, email FROM w.people;
+        CREATE VIEW w.invoked_again WITH (security_invoker) AS SELECT id, email AS post FROM w.invoked;
+        CREATE VIEW w.over_invoked AS SELECT id, name FROM w.invoked;
     END IF;
 END $$;
