@@ -48,6 +48,12 @@ macro_rules! shapes {
             $visit(Part::Node(node));
         }
     };
+    // What a statement leaves out stands there as a node without a kind.
+    (@gaps $field:ident $visit:ident) => {
+        for node in $field.iter().filter(|node| node.node.is_some()) {
+            $visit(Part::Node(node));
+        }
+    };
     (@node $field:ident $visit:ident) => {
         if let Some(node) = $field {
             $visit(Part::Node(node));
@@ -220,7 +226,7 @@ shapes! {
     AlterDomainStmt { list [type_name] node [def] plain [subtype name behavior missing_ok] }
     GrantStmt { list [objects privileges grantees] part [grantor] plain [is_grant targtype objtype
         grant_option behavior] }
-    ObjectWithArgs { list [objname objargs objfuncargs] plain [args_unspecified] }
+    ObjectWithArgs { list [objname objfuncargs] gaps [objargs] plain [args_unspecified] }
     AccessPriv { list [cols] plain [priv_name] }
     GrantRoleStmt { list [granted_roles grantee_roles opt] part [grantor] plain [is_grant behavior]
         }
@@ -273,7 +279,7 @@ shapes! {
     DropRoleStmt { list [roles] plain [missing_ok] }
     CreateSeqStmt { relation [sequence] list [options] plain [owner_id for_identity if_not_exists] }
     AlterSeqStmt { relation [sequence] list [options] plain [for_identity missing_ok] }
-    DefineStmt { list [defnames args definition] plain [kind oldstyle if_not_exists replace] }
+    DefineStmt { list [defnames definition] gaps [args] plain [kind oldstyle if_not_exists replace] }
     CreateDomainStmt { list [domainname constraints] part [coll_clause] typename [type_name] }
     CreateOpClassStmt { list [opclassname opfamilyname items] typename [datatype] plain [amname
         is_default] }
