@@ -85,7 +85,9 @@ impl Walk<'_> {
                     self.type_name(name);
                 }
                 self.nodes(options);
-                self.level(|walk| walk.optional(sql_body));
+                if !is_empty_body(sql_body.as_deref()) {
+                    self.level(|walk| walk.optional(sql_body));
+                }
             }
             NodeEnum::DropStmt(drop) => self.drop(drop),
             NodeEnum::CommentStmt(comment) => {
@@ -455,4 +457,13 @@ impl Walk<'_> {
             GrantTargetType::Undefined => self.unclassified("a GRANT of another kind"),
         }
     }
+}
+
+/// Whether it is `BEGIN ATOMIC END`: a list of one list that isn't there. A statement of a
+/// kind that isn't known would stand within the inner one.
+fn is_empty_body(body: Option<&Node>) -> bool {
+    let Some(NodeEnum::List(body)) = body.and_then(|node| node.node.as_ref()) else {
+        return false;
+    };
+    matches!(&body.items[..], [only] if only.node.is_none())
 }
