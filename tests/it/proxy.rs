@@ -32,6 +32,7 @@ mod losses;
 mod pipelines;
 mod positions;
 mod reaching;
+mod renegotiation;
 mod strangers;
 mod volume;
 
