@@ -204,6 +204,12 @@ pub struct DatabaseAccess {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// Further hosts that have the same database, in the order in which they are tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<DatabaseHost>,
+    /// Which of them will do.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub target_session_attrs: SessionAttrs,
     /// The database.
     pub database: String,
     /// The database role: the session's own, or the static one.
@@ -228,6 +234,73 @@ pub struct DatabaseAccess {
     /// Whether the credential is the session's own (privileges enforce the masks)
     /// or a static one (the proxy alone does).
     pub credential: CredentialKind,
+}
+
+/// One more place where a database is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseHost {
+    /// The host name or address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// libpq's `target_session_attrs`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionAttrs {
+    /// Whichever answers.
+    #[default]
+    Any,
+    /// One whose sessions may write by default.
+    ReadWrite,
+    /// One whose sessions may not.
+    ReadOnly,
+    /// One that isn't in hot standby.
+    Primary,
+    /// One that is.
+    Standby,
+    /// One that is in hot standby; whichever answers, where none is.
+    PreferStandby,
+}
+
+impl SessionAttrs {
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "any" => Some(Self::Any),
+            "read-write" => Some(Self::ReadWrite),
+            "read-only" => Some(Self::ReadOnly),
+            "primary" => Some(Self::Primary),
+            "standby" => Some(Self::Standby),
+            "prefer-standby" => Some(Self::PreferStandby),
+            _ => None,
+        }
+    }
+
+    /// Whether a server will do whose sessions are as said.
+    pub fn fits(self, standby: bool, read_only: bool) -> bool {
+        match self {
+            Self::Any => true,
+            Self::ReadWrite => !standby && !read_only,
+            Self::ReadOnly => standby || read_only,
+            Self::Primary => !standby,
+            Self::Standby | Self::PreferStandby => standby,
+        }
+    }
+}
+
+impl std::fmt::Display for SessionAttrs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Any => "any",
+            Self::ReadWrite => "read-write",
+            Self::ReadOnly => "read-only",
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+            Self::PreferStandby => "prefer-standby",
+        })
+    }
 }
 
 /// libpq's `sslnegotiation`.

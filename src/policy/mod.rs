@@ -13,6 +13,7 @@ mod decide;
 mod document;
 mod examine;
 mod explain;
+mod hosts;
 mod layers;
 mod masking;
 mod model;
@@ -36,6 +37,7 @@ pub use explain::{
     Explained, ExplainedFunction, ExplainedRelation, ExplainedSetting, ExplainedValue,
     FunctionOrigin, enforcers, explain,
 };
+pub use hosts::host_list;
 pub use layers::{Enforced, Layer, layers};
 pub use masking::{MaskError, Source, expression};
 pub use model::{

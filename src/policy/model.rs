@@ -29,6 +29,8 @@ pub struct Target {
     pub name: String,
     /// Where it is: `postgres://host:port/database?sslmode=…`, without user or password.
     pub url: Url,
+    /// The same at each further host that it names, in the order in which they are tried.
+    pub further: Vec<Url>,
     /// How sessions get a database role there.
     pub credential: Credential,
 }

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     admission::ConnectionPermit,
-    upstream::{UpstreamConfig, UpstreamError},
+    upstream::{Place, UpstreamError},
 };
 use crate::wire::{self, BackendKey};
 
@@ -95,12 +95,12 @@ impl CancelKeys {
 /// Cancels what runs on an upstream connection; returns when PostgreSQL has taken the
 /// request.
 pub(super) async fn send(
-    config: &UpstreamConfig,
+    place: &Place,
     permit: &ConnectionPermit,
     key: &BackendKey,
 ) -> Result<(), UpstreamError> {
     timeout(PATIENCE, async {
-        let (mut stream, _) = config.dial(permit).await?;
+        let (mut stream, _) = place.dial(permit).await?;
         stream.write_all(&wire::cancel_request(key.process, &key.secret)).await?;
         stream.flush().await?;
         // PostgreSQL closes once it has sent the signal, TLS's farewell or not.

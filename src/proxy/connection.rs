@@ -492,9 +492,9 @@ impl Shuttle {
         let Some(key) = self.upstream.key.clone().filter(|_| self.session.in_flight()) else {
             return self.session.cancelled(self.started.elapsed());
         };
-        let (shared, permit) = (Arc::clone(&self.shared), Arc::clone(&self.permit));
+        let (place, permit) = (self.upstream.place.clone(), Arc::clone(&self.permit));
         self.cancelling = Some(tokio::spawn(async move {
-            if let Err(error) = cancel::send(&shared.upstream, &permit, &key).await {
+            if let Err(error) = cancel::send(&place, &permit, &key).await {
                 tracing::warn!(%error, "a statement could not be cancelled upstream");
             }
             drop(done);

@@ -79,7 +79,18 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        inner!(self, inner => inner.poll_read(cx, buf))
+        let stream = self.get_mut();
+        let read = inner!(Pin::new(&mut *stream), inner => inner.poll_read(cx, buf));
+        // TLS answers some of what it reads by itself, such as a wish to renegotiate with a
+        // no. That waits to be written, while the server may wait for it.
+        if let Self::Tls(inner) = stream
+            && inner.get_ref().1.wants_write()
+            && let Poll::Ready(Err(error)) = Pin::new(inner.as_mut()).poll_flush(cx)
+            && read.is_pending()
+        {
+            return Poll::Ready(Err(error));
+        }
+        read
     }
 }
 

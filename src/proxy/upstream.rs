@@ -3,7 +3,9 @@
 //! Opening one takes a [`ConnectionPermit`]. What a server may be told is decided in
 //! `login`; protocol 3.2 is asked for, and 3.0 taken where the server knows no other.
 
+mod hosts;
 mod login;
+mod place;
 #[cfg(test)]
 mod tests;
 
@@ -12,28 +14,36 @@ use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpStream, UnixStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
-use self::login::{Login, Way};
+pub(super) use self::place::Place;
+use self::{
+    hosts::{Hosts, Turn},
+    login::Login,
+};
 use super::{
     admission::ConnectionPermit,
     estimate::{self, Bound},
-    stream::{self, Stream},
-    tls::{self, Check, Tls, Wanted},
+    stream::Stream,
+    tls::{Check, Tls, Wanted},
 };
 use crate::{
-    api::{ChannelBindingUse, DatabaseAccess, SslNegotiation},
+    api::{ChannelBindingUse, CredentialKind, DatabaseAccess, SessionAttrs, SslNegotiation},
     sql::quote_identifier,
     wire::{
         self, Authentication, BackendKey, ErrorFields, PROTOCOL_3_0, PROTOCOL_3_2, WireError,
-        scram::{ChannelBinding, ScramError},
+        scram::ScramError,
     },
 };
 
 /// How long dialling, TLS and authentication may take together.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The same at each of several hosts.
+const PATIENCE_AT_EACH: Duration = Duration::from_secs(8);
+/// How often, and how many times, a standby is asked for a role that has just been made.
+const REPLICATION_ASKED_EVERY: Duration = Duration::from_millis(100);
+const REPLICATION_ASKED: u32 = 10;
 /// How long the answer to a [`query_text`] may take.
 const QUERY_PATIENCE: Duration = Duration::from_secs(60);
 /// The longest message during start-up, in bytes.
@@ -54,6 +64,22 @@ pub enum UpstreamError {
         /// Why not.
         error: io::Error,
     },
+    /// A server of another kind than is wanted.
+    #[error(
+        "the server at {place} is {is}, and the target's URL says \
+         target_session_attrs={wanted}"
+    )]
+    Unwanted {
+        /// Where.
+        place: String,
+        /// What it is.
+        is: &'static str,
+        /// What is wanted.
+        wanted: SessionAttrs,
+    },
+    /// None of several hosts will do.
+    #[error("none of the database's hosts will do: {0}")]
+    Nowhere(String),
     /// The connection breaks.
     #[error("the connection to the database broke: {0}")]
     Broken(#[from] io::Error),
@@ -116,17 +142,10 @@ pub enum UpstreamError {
     },
 }
 
-/// Where PostgreSQL listens.
-#[derive(Debug, Clone)]
-enum Place {
-    Tcp { host: String, port: u16, tls: Option<Tls> },
-    Unix(PathBuf),
-}
-
 /// How to reach a database, and as whom.
 #[derive(Debug, Clone)]
 pub struct UpstreamConfig {
-    place: Place,
+    hosts: Hosts,
     login: Login,
     database: String,
     search_path: Option<String>,
@@ -145,24 +164,25 @@ impl UpstreamConfig {
             "verify-full" => Some(Check::ChainAndName),
             other => return Err(UpstreamError::SslMode(other.chars().take(40).collect())),
         };
-        let place = if access.host.starts_with('/') {
-            let file = format!(".s.PGSQL.{}", access.port);
-            Place::Unix(PathBuf::from(&access.host).join(file))
-        } else {
-            let tls = check
-                .map(|check| {
-                    let wanted = Wanted {
-                        check,
-                        ca_pem: ca,
-                        certificate: access.client_certificate.as_ref(),
-                        negotiation: access.sslnegotiation,
-                    };
-                    Tls::new(&access.host, wanted)
-                })
-                .transpose()?;
-            Place::Tcp { host: access.host.clone(), port: access.port, tls }
+        let place = |host: &str, port: u16| {
+            if host.starts_with('/') {
+                return Ok(Place::Unix(PathBuf::from(host).join(format!(".s.PGSQL.{port}"))));
+            }
+            let tls = check.map(|check| {
+                let wanted = Wanted {
+                    check,
+                    ca_pem: ca,
+                    certificate: access.client_certificate.as_ref(),
+                    negotiation: access.sslnegotiation,
+                };
+                Tls::new(host, wanted)
+            });
+            Ok(Place::Tcp { host: host.to_owned(), port, tls: tls.transpose()? })
         };
-        let encrypted = matches!(place, Place::Tcp { tls: Some(_), .. });
+        let further = access.further.iter().map(|further| place(&further.host, further.port));
+        let places = std::iter::once(place(&access.host, access.port)).chain(further);
+        let places = places.collect::<Result<Vec<_>, UpstreamError>>()?;
+        let encrypted = places.iter().all(Place::is_encrypted);
         if access.channel_binding == ChannelBindingUse::Require && !encrypted {
             return Err(UpstreamError::Unbound("there is no TLS"));
         }
@@ -170,8 +190,9 @@ impl UpstreamConfig {
             let why = "sslnegotiation=direct needs an sslmode that encrypts";
             return Err(UpstreamError::Tls(why.to_owned()));
         }
+        let ephemeral = access.credential == CredentialKind::Ephemeral;
         Ok(Self {
-            place,
+            hosts: Hosts::new(places, access.target_session_attrs, ephemeral),
             login: Login {
                 user: access.user.clone(),
                 password: access.password.clone(),
@@ -201,52 +222,6 @@ impl UpstreamConfig {
         &self.database
     }
 
-    /// Dials, with TLS where it is wanted. Nothing has been said of who we are.
-    pub(super) async fn dial(
-        &self,
-        _permit: &ConnectionPermit,
-    ) -> Result<(Stream, ChannelBinding), UpstreamError> {
-        let unbound = ChannelBinding::Unsupported;
-        match &self.place {
-            Place::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(|error| {
-                    UpstreamError::Unreachable { place: path.display().to_string(), error }
-                })?;
-                Ok((Stream::Unix(stream), unbound))
-            }
-            Place::Tcp { host, port, tls } => {
-                let mut stream =
-                    TcpStream::connect((host.as_str(), *port)).await.map_err(|error| {
-                        UpstreamError::Unreachable { place: format!("{host}:{port}"), error }
-                    })?;
-                stream.set_nodelay(true)?;
-                stream::keep_alive(&stream)?;
-                let Some(tls) = tls else { return Ok((Stream::Tcp(stream), unbound)) };
-                if tls.negotiation() == SslNegotiation::Postgres {
-                    stream.write_all(&wire::ssl_request()).await?;
-                    // One byte and no more: what follows belongs to TLS.
-                    match stream.read_u8().await? {
-                        b'S' => {}
-                        b'N' => return Err(UpstreamError::NoTls),
-                        _ => return Err(WireError::Unexpected("SSL").into()),
-                    }
-                }
-                let stream = tls.handshake(stream).await?;
-                let binding = tls::end_point(&stream).map_or(unbound, ChannelBinding::EndPoint);
-                Ok((Stream::Tls(Box::new(stream)), binding))
-            }
-        }
-    }
-
-    /// What the way to the server is worth.
-    fn way(&self) -> Way {
-        match &self.place {
-            Place::Tcp { tls: Some(tls), .. } if tls.is_checked() => Way::Checked,
-            Place::Tcp { tls: Some(_), .. } => Way::Encrypted,
-            Place::Tcp { tls: None, .. } | Place::Unix(_) => Way::Plain,
-        }
-    }
-
     /// Connects, authenticates and starts a session with these further startup
     /// parameters; returns when the server is ready for a query.
     pub async fn connect(
@@ -254,20 +229,60 @@ impl UpstreamConfig {
         permit: &ConnectionPermit,
         parameters: &BTreeMap<String, String>,
     ) -> Result<Upstream, UpstreamError> {
-        timeout(PATIENCE, self.start(permit, parameters)).await.unwrap_or(Err(UpstreamError::Slow))
+        let patience = if self.hosts.is_one() { PATIENCE } else { PATIENCE_AT_EACH };
+        let mut failed = Vec::new();
+        let turns = self.hosts.in_turn();
+        let is_choice = turns.len() > 1;
+        for Turn { at, place, wanted } in turns {
+            let connecting = async {
+                let mut upstream = self.start(place, permit, parameters).await;
+                for _ in 0..REPLICATION_ASKED {
+                    match &upstream {
+                        Err(error) if self.hosts.may_not_know_us_yet(error) => {
+                            sleep(REPLICATION_ASKED_EVERY).await;
+                            upstream = self.start(place, permit, parameters).await;
+                        }
+                        _ => break,
+                    }
+                }
+                let mut upstream = upstream?;
+                self.hosts.check(&mut upstream, wanted).await?;
+                Ok(upstream)
+            };
+            match timeout(patience, connecting).await.unwrap_or(Err(UpstreamError::Slow)) {
+                Ok(upstream) => {
+                    self.hosts.found(at);
+                    return Ok(upstream);
+                }
+                Err(error) if is_choice && self.hosts.leads_on(&error) => {
+                    tracing::debug!(%error, %place, "another host is tried");
+                    // Each is named by its error, but where that is only that it is slow.
+                    let told = match error {
+                        UpstreamError::Slow => format!("{place} did not answer in time"),
+                        error => error.to_string(),
+                    };
+                    if !failed.contains(&told) {
+                        failed.push(told);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(UpstreamError::Nowhere(failed.join("; ")))
     }
 
     async fn start(
         &self,
+        place: &Place,
         permit: &ConnectionPermit,
         parameters: &BTreeMap<String, String>,
     ) -> Result<Upstream, UpstreamError> {
-        match self.attempt(permit, parameters, PROTOCOL_3_2).await {
+        match self.attempt(place, permit, parameters, PROTOCOL_3_2).await {
             // PostgreSQL negotiates the version down; some that stand before it just say
             // no, or hang up.
             Err(error) if error.may_be_for_the_version() => {
                 tracing::debug!(%error, "protocol 3.0 is tried");
-                self.attempt(permit, parameters, PROTOCOL_3_0).await
+                self.attempt(place, permit, parameters, PROTOCOL_3_0).await
             }
             other => other,
         }
@@ -275,13 +290,19 @@ impl UpstreamConfig {
 
     async fn attempt(
         &self,
+        place: &Place,
         permit: &ConnectionPermit,
         parameters: &BTreeMap<String, String>,
         version: u32,
     ) -> Result<Upstream, UpstreamError> {
-        let (stream, binding) = self.dial(permit).await?;
-        let mut upstream =
-            Upstream { stream, input: BytesMut::new(), key: None, parameters: Vec::new() };
+        let (stream, binding) = place.dial(permit).await?;
+        let mut upstream = Upstream {
+            place: place.clone(),
+            stream,
+            input: BytesMut::new(),
+            key: None,
+            parameters: Vec::new(),
+        };
         let mut all = parameters.clone();
         for (name, value) in [
             ("user", self.login.user.as_str()),
@@ -296,7 +317,7 @@ impl UpstreamConfig {
         }
         upstream.send(&wire::startup_message(version, &all)?).await?;
         upstream.negotiated(version).await?;
-        self.login.prove(&mut upstream, binding, self.way()).await?;
+        self.login.prove(&mut upstream, binding, place.way()).await?;
         upstream.settle().await?;
         for (name, needed) in [("client_encoding", "UTF8"), ("standard_conforming_strings", "on")] {
             let value = upstream.parameter(name).unwrap_or_default();
@@ -330,6 +351,8 @@ fn refused(message: &[u8]) -> Result<UpstreamError, WireError> {
 /// A session with PostgreSQL that is ready for a query.
 #[derive(Debug)]
 pub struct Upstream {
+    /// Where it leads, which is where its statements can be cancelled.
+    pub(super) place: Place,
     pub(super) stream: Stream,
     input: BytesMut,
     pub(super) key: Option<BackendKey>,

@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::broker::{BrokerError, reach};
 use crate::{
+    api::SessionAttrs,
     policy::{Credential, SURVEY_QUERY, Survey, SurveyDocumentError, Target},
     sql::{CATALOG_QUERY, Column, Relation, RelationKind, quote_identifier, quote_literal},
 };
@@ -87,7 +88,8 @@ impl Surveyor {
     pub async fn by_url(target: Option<&Target>, url: &SecretString) -> Result<Self, SurveyError> {
         let name = target.map_or("(by URL)", |target| target.name.as_str());
         let database = target.map(|target| reach::database(&target.url));
-        let connection = reach::connect_by_url(name, url, database.as_deref()).await?;
+        let connection =
+            reach::connect_by_url(name, url, database.as_deref(), SessionAttrs::Any).await?;
         Self::over(connection, name).await
     }
 

@@ -62,7 +62,8 @@ async fn a_cluster_serves_tls_with_the_certificate_that_it_is_given() {
     let tls =
         ServerTls { certificate: made.cert.pem(), key: made.signing_key.serialize_pem().into() };
     let settings = vec![("log_connections".to_owned(), "on".to_owned())];
-    let cluster = Cluster::start(Options { tls: Some(tls), settings }).await.unwrap();
+    let options = Options { tls: Some(tls), settings, ..Options::default() };
+    let cluster = Cluster::start(options).await.unwrap();
     let url = cluster.admin_url().expose_secret().replace("127.0.0.1", "localhost");
     let url = format!("{url}?sslmode=verify-full&sslrootcert={}", ca.display());
     let mut connection = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();

@@ -17,17 +17,17 @@ fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn scripts() -> PathBuf {
+pub(crate) fn scripts() -> PathBuf {
     package().join("tests/drivers")
 }
 
 /// Python with psycopg and asyncpg.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     package().join("target/drivers/bin/python")
 }
 
 /// Whether what a test needs is installed.
-fn installed(what: &str, file: &Path) -> bool {
+pub(crate) fn installed(what: &str, file: &Path) -> bool {
     if file.exists() {
         return true;
     }

@@ -5,7 +5,7 @@ use std::{process::Stdio, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use pgate::{
-    api::{ChannelBindingUse, CredentialKind, DatabaseAccess, SslNegotiation},
+    api::{ChannelBindingUse, CredentialKind, DatabaseAccess, SessionAttrs, SslNegotiation},
     journal::EndReason,
     policy::{self, Enforcement},
     sql::{CATALOG_QUERY, Catalog},
@@ -69,6 +69,8 @@ impl Masked {
         let access = DatabaseAccess {
             host: "127.0.0.1".into(),
             port: cluster.port(),
+            further: Vec::new(),
+            target_session_attrs: SessionAttrs::Any,
             database: database.clone(),
             user: user.clone(),
             password: "taken".into(),

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use pgate::{
-    api::{ChannelBindingUse, CredentialKind, DatabaseAccess, SslNegotiation},
+    api::{ChannelBindingUse, CredentialKind, DatabaseAccess, SessionAttrs, SslNegotiation},
     demo::cluster::{Cluster, Options, ServerTls},
     journal::EndReason,
     policy::{self, Enforcement, Role},
@@ -26,11 +26,13 @@ use crate::harness::{self, Carried};
 mod bounds;
 mod catalog;
 mod channels;
+mod hosts;
 mod limits;
 mod losses;
 mod pipelines;
 mod positions;
 mod reaching;
+mod renegotiation;
 mod strangers;
 mod volume;
 
@@ -40,6 +42,8 @@ fn access(cluster: &Cluster, database: &str) -> DatabaseAccess {
     DatabaseAccess {
         host: "127.0.0.1".into(),
         port: cluster.port(),
+        further: Vec::new(),
+        target_session_attrs: SessionAttrs::Any,
         database: database.into(),
         user: url.username().into(),
         password: url.password().expect("a password").into(),
@@ -530,6 +534,7 @@ async fn upstream_tls_is_checked_as_sslmode_says() {
     let options = Options {
         tls: Some(ServerTls { certificate: certificate.clone(), key }),
         settings: vec![("log_connections".into(), "on".into())],
+        ..Options::default()
     };
     let cluster = Cluster::start(options).await.unwrap();
     let stranger = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();

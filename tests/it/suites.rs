@@ -4,6 +4,7 @@
 //!
 //! `tests/suites` fetches the suites and runs these tests; without it they say so and pass.
 
+mod conversations;
 mod differences;
 mod regression;
 

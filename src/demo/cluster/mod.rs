@@ -102,6 +102,16 @@ pub struct Options {
     pub tls: Option<ServerTls>,
     /// Further settings of postgresql.conf, which win over this module's own.
     pub settings: Vec<(String, String)>,
+    /// The cluster to follow as a hot standby; that one's settings must allow it
+    /// (`wal_level`, `max_wal_senders`).
+    pub standby_of: Option<Primary>,
+}
+
+/// What a hot standby needs to know of the cluster that it follows.
+#[derive(Debug, Clone)]
+pub struct Primary {
+    port: u16,
+    password: SecretString,
 }
 
 /// A server certificate and its key.
@@ -143,6 +153,11 @@ impl Cluster {
         let port = self.port;
         let url = format!("postgres://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}");
         SecretString::from(url)
+    }
+
+    /// For a cluster that is to follow this one.
+    pub fn as_primary(&self) -> Primary {
+        Primary { port: self.port, password: self.password.clone() }
     }
 
     /// The TCP port on 127.0.0.1.
@@ -248,11 +263,17 @@ fn try_start(binaries: &Binaries, options: &Options) -> Result<Cluster, ClusterE
     };
     let folder = private_folder(runner)?;
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let password = SecretString::from(random_hex());
+    let password = match &options.standby_of {
+        Some(primary) => primary.password.clone(),
+        None => SecretString::from(random_hex()),
+    };
 
     let write = |name: &str, content: &str| write_private(&folder.path().join(name), content);
     write("password", password.expose_secret())?;
     write("settings", &settings(folder.path(), port, options))?;
+    if let Some(primary) = &options.standby_of {
+        write("primary", &primary.port.to_string())?;
+    }
     if let Some(tls) = &options.tls {
         write("server.crt", &tls.certificate)?;
         write("server.key", tls.key.expose_secret())?;

@@ -4,7 +4,8 @@
 #
 #   sh -c "$(cat supervise.sh)" supervise BIN FOLDER
 #
-# FOLDER holds `password` and `settings`. Prints "ready", or what went wrong.
+# FOLDER holds `password` and `settings`, and for a hot standby `primary`: the port of
+# the cluster that it follows. Prints "ready", or what went wrong.
 set -u
 bin=$1
 folder=$2
@@ -26,9 +27,19 @@ clean() {
 trap clean EXIT
 trap '' HUP INT TERM
 
-"$bin/initdb" --pgdata="$folder/data" --username=postgres --pwfile="$folder/password" \
-    --auth=scram-sha-256 --encoding=UTF8 --locale=C --no-sync --no-instructions \
-    >"$folder/log" 2>&1 || fail "initdb failed"
+if [ -e "$folder/primary" ]; then
+    # BIN may hold links to the server's own programs only.
+    backup=$(dirname "$(readlink -f "$bin/postgres")")/pg_basebackup
+    # The password goes into the standby's own connection settings from the environment.
+    PGPASSWORD=$(cat "$folder/password") "$backup" --pgdata="$folder/data" \
+        --host=127.0.0.1 --port="$(cat "$folder/primary")" --username=postgres --no-password \
+        --write-recovery-conf --checkpoint=fast --no-sync >"$folder/log" 2>&1 ||
+        fail "pg_basebackup failed"
+else
+    "$bin/initdb" --pgdata="$folder/data" --username=postgres --pwfile="$folder/password" \
+        --auth=scram-sha-256 --encoding=UTF8 --locale=C --no-sync --no-instructions \
+        >"$folder/log" 2>&1 || fail "initdb failed"
+fi
 rm -f "$folder/password"
 cat "$folder/settings" >>"$folder/data/postgresql.conf"
 

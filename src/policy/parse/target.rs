@@ -6,7 +6,10 @@ use super::{
     check_name,
     reader::{Entry, Section},
 };
-use crate::policy::{Credential, SecretRef, Target};
+use crate::policy::{Credential, SecretRef, Target, host_list};
+
+/// The most hosts that a URL may name.
+const MOST_HOSTS: usize = 8;
 
 const CREDENTIAL: &str =
     "credential = { kind = \"ephemeral\", admin_url = \"env:PROD_ADMIN_URL\" }";
@@ -20,22 +23,36 @@ pub(super) fn read(name: &str, section: &Section<'_>) -> Option<Target> {
             "for example url = \"postgres://db.internal:5432/shop?sslmode=verify-full\"",
         )
         .and_then(|entry| database_url(&entry));
-    let certificate = url.as_ref().is_some_and(|url| parameter(url, "sslcert").is_some());
+    let certificate = url.as_ref().is_some_and(|(url, _)| parameter(url, "sslcert").is_some());
     let credential = section
         .require("credential", &format!("for example {CREDENTIAL}"))
         .and_then(|entry| credential(&entry, certificate));
-    Some(Target { name: name.to_owned(), url: url?, credential: credential? })
+    let (url, further) = url?;
+    Some(Target { name: name.to_owned(), url, further, credential: credential? })
 }
 
-/// A URL without user and password. It is never repeated: somebody may have put a password in.
-fn database_url(entry: &Entry<'_>) -> Option<Url> {
+/// A URL without user and password, at each of its hosts. It is never repeated: somebody may
+/// have put a password in.
+fn database_url(entry: &Entry<'_>) -> Option<(Url, Vec<Url>)> {
     let text = entry.text("\"postgres://db.internal:5432/shop\"")?;
     let problem = |message: &str, hint: &str| {
         entry.problem(format!("`{}` {message}", entry.path), Some(hint.to_owned()));
         None
     };
     let shape = "write postgres://host:port/database?sslmode=verify-full";
-    let Ok(url) = text.parse::<Url>() else { return problem("is not a URL", shape) };
+    let hosts = host_list(text).unwrap_or_default();
+    if text[hosts.clone()].split(',').count() > MOST_HOSTS {
+        return problem("names too many hosts", "name eight at most");
+    }
+    let at_each = text[hosts.clone()]
+        .split(',')
+        .map(|host| [&text[..hosts.start], host, &text[hosts.end..]].concat().parse::<Url>());
+    let Ok(mut urls) = at_each.collect::<Result<Vec<_>, _>>() else {
+        return problem("is not a URL", shape);
+    };
+    let nameless = urls.iter().any(|url| url.host_str().is_none_or(str::is_empty));
+    let further = urls.split_off(1);
+    let Some(url) = urls.pop() else { return problem("is not a URL", shape) };
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return problem("is not a PostgreSQL URL", shape);
     }
@@ -45,14 +62,14 @@ fn database_url(entry: &Entry<'_>) -> Option<Url> {
             "put them where `credential` points, as \"env:NAME\" or \"file:PATH\"",
         );
     }
-    if url.host_str().is_none_or(str::is_empty) {
+    if nameless {
         return problem("names no host", shape);
     }
     if url.path().trim_start_matches('/').is_empty() {
         return problem("names no database", shape);
     }
     match check_parameters(&url) {
-        Ok(()) => Some(url),
+        Ok(()) => Some((url, further)),
         Err((message, hint)) => problem(message, hint),
     }
 }
@@ -68,7 +85,12 @@ fn check_parameters(url: &Url) -> Result<(), (&'static str, &'static str)> {
         match (key.as_ref(), value.as_ref()) {
             ("sslmode", "disable" | "require" | "verify-ca" | "verify-full")
             | ("sslnegotiation", "postgres" | "direct")
-            | ("channel_binding", "disable" | "prefer" | "require") => {}
+            | ("channel_binding", "disable" | "prefer" | "require")
+            | (
+                "target_session_attrs",
+                "any" | "read-write" | "read-only" | "primary" | "standby" | "prefer-standby",
+            )
+            | ("load_balance_hosts", "disable") => {}
             ("sslrootcert" | "sslcert" | "sslkey", file) if !file.is_empty() => {}
             ("sslmode", _) => {
                 return Err((
@@ -82,14 +104,27 @@ fn check_parameters(url: &Url) -> Result<(), (&'static str, &'static str)> {
             ("channel_binding", _) => {
                 return Err(("has an unknown channel_binding", "use disable, prefer or require"));
             }
+            ("target_session_attrs", _) => {
+                return Err((
+                    "has an unknown target_session_attrs",
+                    "use any, read-write, read-only, primary, standby or prefer-standby",
+                ));
+            }
+            ("load_balance_hosts", _) => {
+                return Err((
+                    "has a load_balance_hosts other than disable",
+                    "a session reads the catalog where its statements run, so its connections \
+                     stay at one host; give several targets instead",
+                ));
+            }
             ("sslrootcert" | "sslcert" | "sslkey", _) => {
                 return Err(("names no file where it should", "write sslrootcert=PATH"));
             }
             _ => {
                 return Err((
                     "has a parameter that pgate doesn't know",
-                    "only sslmode, sslrootcert, sslcert, sslkey, sslnegotiation and \
-                     channel_binding may stand there",
+                    "only sslmode, sslrootcert, sslcert, sslkey, sslnegotiation, channel_binding \
+                     and target_session_attrs may stand there",
                 ));
             }
         }

@@ -106,13 +106,29 @@ fn what_is_worth_a_look_is_a_warning_and_no_error() {
 }
 
 #[test]
+fn every_host_of_a_target_has_its_own_url() {
+    let target = |hosts: &str| {
+        let text = format!(
+            "[target.t]\nurl = \"postgres://{hosts}/db?target_session_attrs=standby\"\n\
+             credential = {{ kind = \"ephemeral\", admin_url = \"env:X\" }}\n"
+        );
+        let mut policy = parse(&[("t.toml".to_owned(), text)]).expect("it is a target");
+        let target = policy.targets.remove("t").unwrap();
+        std::iter::once(target.url).chain(target.further).map(String::from).collect::<Vec<_>>()
+    };
+    let at = |host: &str| format!("postgres://{host}/db?target_session_attrs=standby");
+    assert_eq!(target("one"), [at("one")]);
+    assert_eq!(target("one,[::1]:5433,%2Ftmp"), [at("one"), at("[::1]:5433"), at("%2Ftmp")]);
+}
+
+#[test]
 fn a_secret_in_the_wrong_place_is_never_repeated() {
     let wrong = "[target.a]\nurl = \"postgres://admin:hunter2@h/db\"\n\
         credential = { kind = \"static\", user = \"app\", password = \"hunter2\" }\n\
         [target.b]\nurl = \"postgres://h/db\"\n\
         credential = { kind = \"ephemeral\", admin_url = \"postgres://admin:hunter2@h/db\" }\n\
         [target.c]\nurl = \"postgres://h/db\"\ncredential = \"hunter2\"\n\
-        [target.d]\nurl = \"postgres://h:hunter2/db\"\ncredential = { kind = \"ephemeral\", admin_url = 1 }\n";
+        [target.d]\nurl = \"postgres://h,h:hunter2/db\"\ncredential = { kind = \"ephemeral\", admin_url = 1 }\n";
     let broken = format!("{wrong}[target.e]\ncredential = {{ kind = \"hunter2");
     for (text, least) in [(wrong, 6), (broken.as_str(), 1)] {
         let errors = parse(&[("a.toml".to_owned(), text.to_owned())]).expect_err("they are wrong");

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use secrecy::SecretString;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     time::{Instant, timeout},
 };
 
-use super::*;
+use super::{login::Way, *};
 use crate::{
-    api::{CredentialKind, SslNegotiation},
-    wire::scram::{ServerFirst, Verifier},
+    api::{CredentialKind, SessionAttrs, SslNegotiation},
+    wire::scram::{ChannelBinding, ServerFirst, Verifier},
 };
 
 const PASSWORD: &str = "hunter2-hunter2";
@@ -92,6 +92,8 @@ fn access(port: u16, sslmode: &str) -> DatabaseAccess {
     DatabaseAccess {
         host: "127.0.0.1".into(),
         port,
+        further: Vec::new(),
+        target_session_attrs: SessionAttrs::Any,
         database: "shop".into(),
         user: "app".into(),
         password: SecretString::from(PASSWORD),
@@ -260,8 +262,13 @@ async fn a_server_that_must_be_bound_to_is_told_nothing_without() {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         stream.write_all(b"x").await.unwrap();
         let stream = Stream::Tcp(stream);
-        let mut upstream =
-            Upstream { stream, input: BytesMut::new(), key: None, parameters: Vec::new() };
+        let mut upstream = Upstream {
+            place: Place::Unix("unused".into()),
+            stream,
+            input: BytesMut::new(),
+            key: None,
+            parameters: Vec::new(),
+        };
         let error = login.prove(&mut upstream, available, Way::Checked).await.unwrap_err();
         assert!(error.to_string().contains(said), "{said}: {error}");
         drop(upstream);

@@ -5,6 +5,7 @@
 //! leaves behind is known; the reaper drops it. Passwords never stand in SQL
 //! text, and no error that leaves this module holds an administrator's URL.
 
+mod hosts;
 pub(super) mod reach;
 mod reaper;
 mod role;
@@ -180,6 +181,8 @@ impl Broker {
         Ok(DatabaseAccess {
             host: address.host,
             port: address.port,
+            further: address.further,
+            target_session_attrs: address.wanted,
             database: address.database,
             user,
             password,

@@ -1,24 +1,23 @@
 //! Reaching a target's database as its administrator: secrets, addresses,
 //! connections, and what may be told of an error.
 
-use std::{io::Read as _, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
+use std::{io::Read as _, os::unix::fs::MetadataExt as _, path::Path};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection,
+    AssertSqlSafe, ConnectOptions as _, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::BrokerError;
+use super::{BrokerError, hosts::first_that_fits};
 use crate::{
-    api::{ChannelBindingUse, ClientCertificate, SslNegotiation},
-    policy::{SecretRef, Target},
+    api::{ChannelBindingUse, ClientCertificate, DatabaseHost, SessionAttrs, SslNegotiation},
+    policy::{SecretRef, Target, host_list},
     server::config::on_loopback,
 };
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Milliseconds that one statement of the broker may take.
 const STATEMENT_TIMEOUT: &str = "30000";
 /// Milliseconds that one statement of the broker may wait for a lock.
@@ -35,6 +34,8 @@ const LARGEST_SECRET: u64 = 64 * 1024;
 pub(super) struct Address {
     pub(super) host: String,
     pub(super) port: u16,
+    pub(super) further: Vec<DatabaseHost>,
+    pub(super) wanted: SessionAttrs,
     pub(super) database: String,
     pub(super) sslmode: String,
     pub(super) ca_pem: Option<String>,
@@ -66,15 +67,23 @@ impl Address {
             }),
             _ => None,
         };
-        let host = url.host_str().ok_or_else(|| broken("its URL has no host".to_owned()))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let place = |url: &Url| {
+            let host = url.host_str().ok_or_else(|| broken("its URL has no host".to_owned()))?;
+            let host = percent(host.trim_start_matches('[').trim_end_matches(']'));
+            Ok::<_, BrokerError>(DatabaseHost { host, port: url.port().unwrap_or(5432) })
+        };
+        let DatabaseHost { host, port } = place(url)?;
         Ok(Self {
-            host: percent(host),
-            port: url.port().unwrap_or(5432),
+            host,
+            port,
+            further: target.further.iter().map(place).collect::<Result<_, _>>()?,
+            wanted: query("target_session_attrs")
+                .and_then(|name| SessionAttrs::named(&name))
+                .unwrap_or_default(),
             database: database(url),
             // Nothing that leaves this machine goes unencrypted unless the policy says so.
             sslmode: query("sslmode").unwrap_or_else(|| {
-                let local = is_local(url);
+                let local = is_local(url) && target.further.iter().all(is_local);
                 if local { "disable" } else { "verify-full" }.to_owned()
             }),
             ca_pem,
@@ -191,27 +200,57 @@ pub(super) async fn connect_as(
     folder: &Path,
     database: Option<&str>,
 ) -> Result<PgConnection, BrokerError> {
-    connect_by_url(target, &secret(target, admin_url, folder)?, database).await
+    // What the broker does as an administrator, it does at a primary.
+    let primary = SessionAttrs::ReadWrite;
+    connect_by_url(target, &secret(target, admin_url, folder)?, database, primary).await
 }
 
-/// The same by the URL itself.
+/// The same by the URL itself. Where it names several hosts and doesn't say which will do,
+/// those that are as `several` says.
 pub(in crate::server) async fn connect_by_url(
     target: &str,
     url: &SecretString,
     database: Option<&str>,
+    several: SessionAttrs,
 ) -> Result<PgConnection, BrokerError> {
     let bad_url = || BrokerError::Secret {
         target: target.to_owned(),
         why: "it is not a PostgreSQL URL (postgres://user:password@host:port/database)".to_owned(),
     };
-    let parsed = Url::parse(url.expose_secret()).map_err(|_| bad_url())?;
-    if !matches!(parsed.scheme(), "postgres" | "postgresql") {
-        return Err(bad_url());
+    let text = url.expose_secret();
+    let hosts = host_list(text).ok_or_else(bad_url)?;
+    let at_each = text[hosts.clone()].split(',').map(|host| {
+        let text = Zeroizing::new([&text[..hosts.start], host, &text[hosts.end..]].concat());
+        Url::parse(&text).map_err(|_| bad_url())
+    });
+    let mut urls = at_each.collect::<Result<Vec<_>, _>>()?;
+    let all_local = urls.iter().all(is_local);
+    let mut wanted = if urls.len() > 1 { several } else { SessionAttrs::Any };
+    for url in &mut urls {
+        if let Some(said) = take_parameter(url, "target_session_attrs") {
+            wanted = SessionAttrs::named(&said).ok_or_else(bad_url)?;
+        }
     }
-    let mut options = url
-        .expose_secret()
-        .parse::<PgConnectOptions>()
-        .map_err(|_| bad_url())?
+    let each = urls.iter().map(|url| options_of(url, database, all_local).ok_or_else(bad_url));
+    first_that_fits(target, &each.collect::<Result<Vec<_>, _>>()?, wanted).await
+}
+
+/// Takes a parameter out of a URL.
+fn take_parameter(url: &mut Url, name: &str) -> Option<String> {
+    let value = url.query_pairs().find(|(key, _)| key == name)?.1.into_owned();
+    let rest: Vec<_> = url.query_pairs().filter(|(key, _)| key != name).collect();
+    let rest = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(rest).finish();
+    url.set_query((!rest.is_empty()).then_some(&rest));
+    Some(value)
+}
+
+/// How to connect to one host; none where it isn't a PostgreSQL URL.
+fn options_of(parsed: &Url, database: Option<&str>, all_local: bool) -> Option<PgConnectOptions> {
+    if !matches!(parsed.scheme(), "postgres" | "postgresql") {
+        return None;
+    }
+    let mut options = PgConnectOptions::from_url(parsed)
+        .ok()?
         .application_name("pgate broker")
         .options(OPTIONS)
         .disable_statement_logging();
@@ -220,13 +259,10 @@ pub(in crate::server) async fn connect_by_url(
         options = options.database(database);
     }
     if !parsed.query_pairs().any(|(key, _)| key == "sslmode" || key == "ssl-mode") {
-        options = options.ssl_mode(if is_local(&parsed) {
-            PgSslMode::Prefer
-        } else {
-            PgSslMode::VerifyFull
-        });
+        options =
+            options.ssl_mode(if all_local { PgSslMode::Prefer } else { PgSslMode::VerifyFull });
     }
-    within_time(target, &options).await
+    Some(options)
 }
 
 /// Connects to a target's database as the role that all of its sessions share.
@@ -244,8 +280,6 @@ pub(in crate::server) async fn connect_as_shared(
         _ => PgSslMode::VerifyFull,
     };
     let mut options = PgConnectOptions::new_without_pgpass()
-        .host(&address.host)
-        .port(address.port)
         .database(&address.database)
         .username(user)
         .ssl_mode(mode)
@@ -263,18 +297,10 @@ pub(in crate::server) async fn connect_as_shared(
     if let Some(pem) = address.ca_pem {
         options = options.ssl_root_cert_from_pem(pem.into_bytes());
     }
-    within_time(&target.name, &options).await
-}
-
-async fn within_time(
-    target: &str,
-    options: &PgConnectOptions,
-) -> Result<PgConnection, BrokerError> {
-    let connecting = PgConnection::connect_with(options);
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(connected) => connected.map_err(|error| told(target, error)),
-        Err(_) => Err(BrokerError::TimedOut { target: target.to_owned() }),
-    }
+    let first = DatabaseHost { host: address.host, port: address.port };
+    let hosts = std::iter::once(first).chain(address.further);
+    let each: Vec<_> = hosts.map(|at| options.clone().host(&at.host).port(at.port)).collect();
+    first_that_fits(&target.name, &each, address.wanted).await
 }
 
 /// Runs one statement, whose parts were quoted where it was made.
@@ -323,6 +349,7 @@ mod tests {
         Target {
             name: "prod-db".into(),
             url: url.parse().unwrap(),
+            further: Vec::new(),
             credential: Credential::Static {
                 user: "app".into(),
                 password: Some(SecretRef::Env("NO_SUCH_VARIABLE".into())),
@@ -348,6 +375,19 @@ mod tests {
                 "{url}"
             );
             assert_eq!(address.database, "shop");
+        }
+    }
+
+    #[test]
+    fn hosts_are_local_only_where_all_of_them_are() {
+        let cases = [("[::1]:1", "disable"), ("db.internal", "verify-full")];
+        for (second, sslmode) in cases {
+            let further = vec![format!("postgres://{second}/shop").parse().unwrap()];
+            let target = Target { further, ..target("postgres://localhost/shop") };
+            let address = Address::of(&target, Path::new("/nowhere")).unwrap();
+            assert_eq!(address.sslmode, sslmode);
+            assert_eq!(address.further.len(), 1);
+            assert_eq!(second.contains("::1"), address.further[0].host == "::1");
         }
     }
 
@@ -399,6 +439,15 @@ mod tests {
             ("postgres://admin:hunter2@[::1/shop".to_owned(), "not a PostgreSQL URL"),
             ("mysql://admin:hunter2@127.0.0.1/shop".to_owned(), "not a PostgreSQL URL"),
             ("hunter2".to_owned(), "not a PostgreSQL URL"),
+            ("postgres://a:hunter2@h1,h2:x/shop".to_owned(), "not a PostgreSQL URL"),
+            (
+                "postgres://a:hunter2@h1/db?target_session_attrs=x".to_owned(),
+                "not a PostgreSQL URL",
+            ),
+            (
+                format!("postgres://a:hunter2@127.0.0.1:{port},localhost:{port}/shop"),
+                "host 1: connection refused; host 2: connection refused",
+            ),
         ];
         for (url, expected) in cases {
             std::fs::write(folder.path().join("admin"), format!("{url}\n")).unwrap();

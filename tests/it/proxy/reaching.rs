@@ -43,7 +43,7 @@ impl Asking {
         let server = made.cert.pem();
         let key = SecretString::from(made.signing_key.serialize_pem());
         let tls = Some(ServerTls { certificate: server.clone(), key });
-        let cluster = Cluster::start(Options { tls, settings: Vec::new() }).await.unwrap();
+        let cluster = Cluster::start(Options { tls, ..Options::default() }).await.unwrap();
 
         let authority = KeyPair::generate().unwrap();
         let mut about = CertificateParams::new(Vec::new()).unwrap();

@@ -179,15 +179,24 @@ fn answers(text: &str, printed: &str) -> BTreeMap<usize, String> {
         }
         let Some(found) = printed[at..].iter().position(|print| *print == line) else { continue };
         if let Some(before) = before {
-            let answer = printed[at..at + found].join("\n").trim().to_owned();
-            answers.insert(before, answer);
+            answers.insert(before, answer(&printed[at..at + found]));
         }
         at += found + 1;
         before = Some(number);
     }
     if let Some(before) = before {
-        answers.insert(before, printed[at..].join("\n").trim().to_owned());
+        answers.insert(before, answer(&printed[at..]));
     }
     answers.retain(|_, answer| !answer.is_empty());
     answers
+}
+
+/// Lines as one text. A notice is told by the line of the script that psql has got to when it
+/// arrives, which in the data of a COPY is chance.
+fn answer(lines: &[&str]) -> String {
+    let placeless = |line: &&str| match line.split_once(": NOTICE:  ") {
+        Some((place, notice)) if place.starts_with("psql:") => format!("NOTICE:  {notice}"),
+        _ => (*line).to_owned(),
+    };
+    lines.iter().map(placeless).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
