@@ -21,6 +21,7 @@ mod remembered;
 mod review;
 mod ruling;
 pub mod session;
+mod shuttle;
 pub mod spool;
 mod stream;
 mod tls;

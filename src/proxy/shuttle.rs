@@ -1,0 +1,456 @@
+//! The shuttle: moves bytes between a client, the machine and PostgreSQL.
+//!
+//! Owns a connection from the end of its start-up on: when either socket is read and
+//! written, what the machine asks for, and the one place where bytes go to the server,
+//! which nothing passes before the log has its line.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    mem::MaybeUninit,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf as _, BytesMut};
+use futures_util::FutureExt as _;
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{Sleep, sleep, timeout},
+};
+
+use super::{
+    admission::{Admitted, ConnectionPermit, Line, Unconfirmed, Unrecorded},
+    cancel::{self, CancelRequest, IssuedKey},
+    engine::Shared,
+    intake::Intake,
+    session::{Effect, Session},
+    stream::Stream,
+    upstream::Upstream,
+};
+use crate::{
+    journal::EndReason,
+    wire::{self, ErrorFields},
+};
+
+/// How long the last bytes may take to reach a peer.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(3);
+/// How often the server is kept from taking a held statement's transaction for idle: at
+/// less than the shortest timeout that anybody sets for that.
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// Bytes that are read at once.
+const READ: usize = 32 * 1024;
+/// Bytes waiting for a peer beyond which its other side isn't read any more.
+const HIGH_WATER: usize = 128 * 1024;
+/// The capacity that an empty buffer may keep, in bytes.
+const KEPT: usize = 64 * 1024;
+
+type Decision = Pin<Box<dyn Future<Output = (u64, Admitted)> + Send>>;
+
+type Confirmation = Pin<Box<dyn Future<Output = Result<(), Unconfirmed>> + Send>>;
+
+/// A review that is going on.
+struct UnderReview {
+    notices: mpsc::UnboundedReceiver<ErrorFields>,
+    /// Says that the client waits no longer; none once that has been said.
+    withdraw: Option<oneshot::Sender<String>>,
+}
+
+/// What has moved between the peers.
+enum Moved {
+    /// Bytes; the machine may have something to say.
+    Bytes,
+    ClientGone,
+    ServerGone,
+}
+
+/// Moves bytes between a client, the machine and PostgreSQL.
+pub(super) struct Shuttle {
+    shared: Arc<Shared>,
+    permit: Arc<ConnectionPermit>,
+    session: Session,
+    client: Stream,
+    client_flush: bool,
+    client_closed: bool,
+    from_client: Intake,
+    server_flush: bool,
+    upstream: Upstream,
+    from_server: Intake,
+    issued: IssuedKey,
+    started: Instant,
+    decision: Option<Decision>,
+    /// The control plane's word that it has the lines of what is to be sent, where the role
+    /// demands it.
+    receipt: Option<Confirmation>,
+    /// Whether the others have had their turn since there was something to send for which
+    /// the log owes a line.
+    gave_way: bool,
+    /// The review that the decision waits for, and whether its notices haven't been polled.
+    review: Option<UnderReview>,
+    review_is_new: bool,
+    /// The pulse while a held statement waits.
+    keeping_alive: Option<Pin<Box<Sleep>>>,
+    /// A cancellation that is on its way upstream: what the client sends next waits, lest
+    /// it be hit.
+    cancelling: Option<JoinHandle<()>>,
+}
+
+impl Shuttle {
+    /// A connection whose start-up is over, at `started`.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        permit: ConnectionPermit,
+        session: Session,
+        client: Stream,
+        upstream: Upstream,
+        issued: IssuedKey,
+        started: Instant,
+    ) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            permit: Arc::new(permit),
+            session,
+            client,
+            client_flush: false,
+            client_closed: false,
+            from_client: Intake::default(),
+            server_flush: false,
+            upstream,
+            from_server: Intake::default(),
+            issued,
+            started,
+            decision: None,
+            receipt: None,
+            gave_way: false,
+            review: None,
+            review_is_new: false,
+            keeping_alive: None,
+            cancelling: None,
+        }
+    }
+
+    /// Runs to the end of the connection; returns why it ended.
+    pub(super) async fn run(mut self) -> String {
+        let (mut warning, mut ending) = (self.shared.warning(), self.shared.ending());
+        let (warning_comes, end_comes) = (self.shared.warning(), self.shared.ending());
+        let mut waker: Option<Waker> = None;
+        let reason = {
+            let mut ended = pin!(ending.wait().fuse());
+            let mut warned = pin!(warning.wait().fuse());
+            poll_fn(|cx| {
+                // What nearly never comes is waited for once, and asked after at every turn,
+                // since it must be heard however busy the peers are.
+                let mut anew = !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+                if anew {
+                    waker = Some(cx.waker().clone());
+                }
+                loop {
+                    if (anew || end_comes.has_come())
+                        && let Poll::Ready(ended) = ended.as_mut().poll(cx)
+                    {
+                        self.session.end("57P01", &ended.message());
+                    }
+                    if (anew || warning_comes.has_come())
+                        && let Poll::Ready(warned) = warned.as_mut().poll(cx)
+                    {
+                        self.session.tell(ErrorFields::new("NOTICE", "00000", &warned));
+                    }
+                    let heard = self.poll_asides(cx, std::mem::take(&mut anew));
+                    if let Poll::Ready(reason) = self.poll_peers(cx) {
+                        return Poll::Ready(reason);
+                    }
+                    if heard.is_pending() && !self.begins_to_wait() {
+                        return Poll::Pending;
+                    }
+                }
+            })
+            .await
+        };
+        self.farewell().await;
+        reason
+    }
+
+    /// Hears what comes beside the two peers' bytes; `anew` where this task hasn't waited for
+    /// it yet.
+    fn poll_asides(&mut self, cx: &mut Context<'_>, anew: bool) -> Poll<()> {
+        let mut heard = Poll::Pending;
+        if let Some(review) = &mut self.review {
+            while let Poll::Ready(Some(notice)) = review.notices.poll_recv(cx) {
+                self.session.tell(notice);
+                heard = Poll::Ready(());
+            }
+        }
+        if let Some(beat) = &mut self.keeping_alive
+            && beat.as_mut().poll(cx).is_ready()
+        {
+            self.session.keep_alive();
+            beat.as_mut().reset(tokio::time::Instant::now() + KEEP_ALIVE);
+            heard = Poll::Ready(());
+        }
+        if anew || !self.issued.requests.is_empty() {
+            while let Poll::Ready(Some(done)) = self.issued.requests.poll_recv(cx) {
+                self.session.cancel_requested();
+                self.cancel(Some(done));
+                heard = Poll::Ready(());
+            }
+        }
+        heard
+    }
+
+    /// Whether a wait has begun that hasn't been polled yet: for a review's notices, or for
+    /// the next pulse of a held statement.
+    fn begins_to_wait(&mut self) -> bool {
+        let reviewing = self.session.is_reviewing();
+        let pulse_begins = reviewing && self.keeping_alive.is_none();
+        if pulse_begins {
+            self.keeping_alive = Some(Box::pin(sleep(KEEP_ALIVE)));
+        } else if !reviewing {
+            self.keeping_alive = None;
+        }
+        std::mem::take(&mut self.review_is_new) || pulse_begins
+    }
+
+    /// Moves bytes for as long as there are any, and does what the machine asks for in
+    /// between; returns why the connection ends, once it does.
+    fn poll_peers(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+        loop {
+            if let Some(reason) = self.effects() {
+                return Poll::Ready(reason);
+            }
+            if let Some(asked) = &mut self.decision
+                && let Poll::Ready((id, admitted)) = asked.as_mut().poll(cx)
+            {
+                (self.decision, self.review) = (None, None);
+                self.decided(id, admitted);
+                continue;
+            }
+            if let Some(task) = &mut self.cancelling
+                && Pin::new(task).poll(cx).is_ready()
+            {
+                self.cancelling = None;
+                self.session.cancelled(self.started.elapsed());
+                continue;
+            }
+            match self.poll_step(cx) {
+                Poll::Ready(Moved::Bytes) => {}
+                Poll::Ready(Moved::ServerGone) => self.session.server_gone(),
+                Poll::Ready(Moved::ClientGone) => {
+                    self.session.to_client().clear();
+                    self.session.client_gone();
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Writes what can be written, then reads what may be read. Returns after the first
+    /// read, so that the machine's effects come before more bytes. Nothing goes to the server
+    /// before the lines of all that has been admitted are on disk.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Moved> {
+        if !self.session.to_server().is_empty() && self.shared.admission.owes_a_line() {
+            // Once round, so that one write takes the lines of all who are ready.
+            if !std::mem::replace(&mut self.gave_way, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Err(error) = self.shared.admission.record_all() {
+                self.session.to_server().clear();
+                self.unrecorded(&error);
+                return Poll::Ready(Moved::Bytes);
+            }
+        }
+        self.gave_way = false;
+        if let Some(receipt) = &mut self.receipt {
+            let received = ready!(receipt.as_mut().poll(cx));
+            self.receipt = None;
+            if let Err(error) = received {
+                let now = self.started.elapsed();
+                self.session.not_forwarded("58030", &format!("pgate: {error}"), now);
+                return Poll::Ready(Moved::Bytes);
+            }
+        }
+        let Self { session, client, upstream, .. } = self;
+        let server = &mut upstream.stream;
+        if let Poll::Ready(Err(_)) =
+            poll_send(cx, server, session.to_server(), &mut self.server_flush)
+        {
+            self.server_flush = false;
+            session.to_server().clear();
+            return Poll::Ready(Moved::ServerGone);
+        }
+        if let Poll::Ready(Err(_)) =
+            poll_send(cx, client, session.to_client(), &mut self.client_flush)
+        {
+            self.client_flush = false;
+            return Poll::Ready(Moved::ClientGone);
+        }
+        let mut space = [MaybeUninit::uninit(); READ];
+        if session.to_client().len() < HIGH_WATER && !self.from_server.rests(cx) {
+            let mut bytes = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut *server).poll_read(cx, &mut bytes) {
+                Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
+                    session.server_bytes(bytes.filled(), self.started.elapsed());
+                    let amid = server.gathers() && session.is_amid_rows();
+                    self.from_server.took(bytes.filled().len(), READ, amid);
+                    return Poll::Ready(Moved::Bytes);
+                }
+                Poll::Ready(_) => return Poll::Ready(Moved::ServerGone),
+                Poll::Pending => {}
+            }
+        }
+        let room = session.reads_client() || session.client_backlog() < HIGH_WATER;
+        let hears = room && self.cancelling.is_none() && !self.client_closed;
+        if hears && session.to_server().len() < HIGH_WATER && !self.from_client.rests(cx) {
+            let mut bytes = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut *client).poll_read(cx, &mut bytes) {
+                Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
+                    session.client_bytes(bytes.filled(), self.started.elapsed());
+                    let amid = client.gathers() && session.is_amid_copy_in();
+                    self.from_client.took(bytes.filled().len(), READ, amid);
+                    return Poll::Ready(Moved::Bytes);
+                }
+                Poll::Ready(_) => {
+                    self.client_closed = true;
+                    return Poll::Ready(Moved::ClientGone);
+                }
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Carries out what the machine asks for; returns why the connection ends, if it does.
+    fn effects(&mut self) -> Option<String> {
+        let mut closing = None;
+        while let Some(effect) = self.session.effect() {
+            match effect {
+                Effect::Decide { id, request } => {
+                    match self.shared.admission.admit_known(request) {
+                        Ok(admitted) => self.decided(id, admitted),
+                        Err(request) => {
+                            let shared = Arc::clone(&self.shared);
+                            self.decision = Some(Box::pin(async move {
+                                (id, shared.admission.admit(request).await)
+                            }));
+                        }
+                    }
+                }
+                Effect::Review { id, review } => {
+                    let (sender, notices) = mpsc::unbounded_channel();
+                    let (withdraw, withdrawn) = oneshot::channel();
+                    let line = Line { notices: sender, withdrawn };
+                    self.review = Some(UnderReview { notices, withdraw: Some(withdraw) });
+                    self.review_is_new = true;
+                    let shared = Arc::clone(&self.shared);
+                    self.decision = Some(Box::pin(async move {
+                        (id, shared.admission.review(*review, line).await)
+                    }));
+                }
+                Effect::Withdraw { reason } => {
+                    let withdraw = self.review.as_mut().and_then(|review| review.withdraw.take());
+                    if let Some(withdraw) = withdraw {
+                        // It may have been decided in this very moment.
+                        let _ = withdraw.send(reason);
+                    }
+                }
+                Effect::Record(record) => {
+                    if let Err(error) = self.shared.admission.record(&record) {
+                        self.unrecorded(&error);
+                    }
+                }
+                Effect::CancelStatement => self.cancel(None),
+                Effect::Close { reason } => closing = Some(reason),
+                Effect::EndSession { reason, detail } => self.shared.end(reason, &detail),
+            }
+        }
+        closing
+    }
+
+    fn decided(&mut self, id: u64, admitted: Admitted) {
+        if let Some(lines) = self.shared.admission.lines_to_be_received() {
+            let shared = Arc::clone(&self.shared);
+            // In place of an earlier one: it is for more lines.
+            self.receipt = Some(Box::pin(async move { shared.admission.received(lines).await }));
+        }
+        self.session.decided(id, admitted, self.started.elapsed());
+    }
+
+    /// Nothing goes on without its record.
+    fn unrecorded(&mut self, error: &Unrecorded) {
+        self.shared.end(EndReason::Failed, &error.to_string());
+        self.session.end("58030", &format!("pgate ended the session: {error}"));
+    }
+
+    /// Cancels upstream; `done` is dropped when that has happened.
+    fn cancel(&mut self, done: Option<CancelRequest>) {
+        if self.cancelling.is_some() {
+            return;
+        }
+        let Some(key) = self.upstream.key.clone().filter(|_| self.session.in_flight()) else {
+            return self.session.cancelled(self.started.elapsed());
+        };
+        let (place, permit) = (self.upstream.place.clone(), Arc::clone(&self.permit));
+        self.cancelling = Some(tokio::spawn(async move {
+            if let Err(error) = cancel::send(&place, &permit, &key).await {
+                tracing::warn!(%error, "a statement could not be cancelled upstream");
+            }
+            drop(done);
+        }));
+    }
+
+    /// Sends what there is to send, and closes both sides.
+    async fn farewell(mut self) {
+        if self.review.is_some()
+            && let Some(decision) = self.decision.take()
+        {
+            // It has been withdrawn, and writes so into the log.
+            let _ = timeout(FAREWELL_PATIENCE, decision).await;
+        }
+        let to_client = self.session.to_client().split();
+        let client = &mut self.client;
+        let _ = timeout(FAREWELL_PATIENCE, async {
+            client.write_all(&to_client).await?;
+            client.shutdown().await
+        })
+        .await;
+        if let Some(cancelling) = self.cancelling.take() {
+            let _ = timeout(FAREWELL_PATIENCE, cancelling).await;
+        }
+        let mut last = BytesMut::new();
+        wire::terminate(&mut last);
+        let server = &mut self.upstream.stream;
+        let _ = timeout(FAREWELL_PATIENCE, async {
+            server.write_all(&last).await?;
+            server.shutdown().await
+        })
+        .await;
+    }
+}
+
+/// Writes as much of `bytes` as the peer takes.
+fn poll_send(
+    cx: &mut Context<'_>,
+    stream: &mut Stream,
+    bytes: &mut BytesMut,
+    flush: &mut bool,
+) -> Poll<io::Result<()>> {
+    while !bytes.is_empty() {
+        match ready!(Pin::new(&mut *stream).poll_write(cx, bytes))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => bytes.advance(written),
+        }
+        *flush = true;
+    }
+    if bytes.capacity() > KEPT {
+        *bytes = BytesMut::new();
+    }
+    if *flush {
+        ready!(Pin::new(stream).poll_flush(cx))?;
+        *flush = false;
+    }
+    Poll::Ready(Ok(()))
+}
