@@ -181,6 +181,8 @@ pub struct Facts {
     pub prepared: Vec<String>,
     /// Actions on no relation that a rule can name (DO, CREATE ROLE, CHECKPOINT, SET …).
     pub actions: Vec<Action>,
+    /// Whether it drops, by CASCADE, what depends on what it names.
+    pub drops_dependents: bool,
     /// The SQL cursors that it declares, reads or closes.
     pub cursors: Vec<CursorUse>,
     /// Whether its command tag tells how many rows it has written.
@@ -206,6 +208,7 @@ impl Facts {
             lookups: Vec::new(),
             prepared: Vec::new(),
             actions: Vec::new(),
+            drops_dependents: false,
             cursors: Vec::new(),
             row_count: RowCount::Unseen,
             unclassified: Vec::new(),

@@ -232,6 +232,9 @@ impl Judge<'_> {
     fn actions(&mut self) -> Result<(), Denied> {
         let facts = &self.statement.facts;
         let door = facts.side_doors.contains(&SideDoor::DoBlock);
+        if facts.drops_dependents {
+            self.drops()?;
+        }
         for action in &facts.actions {
             match action {
                 // These come on top of what the statement does anyway: a rule can take them
@@ -414,6 +417,23 @@ impl Judge<'_> {
             ),
             hint: "Ask for a role for migrations; in its policy, owner = \"…\" names the owner."
                 .to_owned(),
+        })
+    }
+
+    /// DROP … CASCADE drops views, constraints and children that it doesn't name: it can't get
+    /// past a rule on some of them. One on everything is asked for what is named, too.
+    fn drops(&self) -> Result<(), Denied> {
+        let Role { deny, hold, name, .. } = self.role;
+        let on_some = |rule: &&super::Rule| rule.names(Action::Drop) && !rule.on.is_empty();
+        let Some(rule) = deny.iter().chain(hold).find(on_some) else { return Ok(()) };
+        Err(Denied {
+            rule: builtin("cascade"),
+            reason: format!(
+                "CASCADE would drop what the statement doesn't name, and role {name} may not drop \
+                 everything (rule {})",
+                rule.source
+            ),
+            hint: "Drop what depends on it by name first, without CASCADE.".to_owned(),
         })
     }
 

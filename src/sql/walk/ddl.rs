@@ -8,8 +8,8 @@ mod kind;
 use pg_query::{
     Node, NodeEnum,
     protobuf::{
-        CreateFunctionStmt, CreateTableAsStmt, DropStmt, GrantStmt, GrantTargetType, ObjectType,
-        RangeVar, RuleStmt, ViewStmt,
+        CreateFunctionStmt, CreateTableAsStmt, DropBehavior, DropStmt, GrantStmt, GrantTargetType,
+        ObjectType, RangeVar, RuleStmt, ViewStmt,
     },
 };
 
@@ -329,10 +329,16 @@ impl Walk<'_> {
     }
 
     fn drop(&mut self, drop: &DropStmt) {
-        let DropStmt { objects, remove_type: _, behavior: _, missing_ok: _, concurrent: _ } = drop;
+        let DropStmt { objects, remove_type: _, behavior, missing_ok: _, concurrent: _ } = drop;
+        self.drops_by(*behavior);
         for object in objects {
             self.object(drop.remove_type(), object);
         }
+    }
+
+    /// What depends on a dropped object goes with it, which the text doesn't name.
+    pub(super) fn drops_by(&mut self, behavior: i32) {
+        self.facts.drops_dependents |= behavior == DropBehavior::DropCascade as i32;
     }
 
     /// The relation of a sequence's `OWNED BY relation.column`.

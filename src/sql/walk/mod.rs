@@ -217,7 +217,10 @@ impl<'a> Walk<'a> {
             NodeEnum::PartitionCmd(n) => self.parts(n),
             NodeEnum::Constraint(n) => self.parts(n),
             NodeEnum::TriggerTransition(n) => self.parts(n),
-            NodeEnum::AlterTableCmd(n) => self.parts(n),
+            NodeEnum::AlterTableCmd(n) => {
+                self.drops_by(n.behavior);
+                self.parts(n);
+            }
             NodeEnum::AtalterConstraint(n) => self.parts(n),
             NodeEnum::ReplicaIdentityStmt(n) => self.parts(n),
             NodeEnum::ObjectWithArgs(n) => self.parts(n),
