@@ -190,7 +190,8 @@ impl Spool {
 
     /// Puts a record into the chain that something waits for: before it happens, whoever
     /// waits asks [`Self::is_awaited`], and calls [`Self::store_all`] where it is. So one
-    /// write takes the lines of all who are ready at the same moment.
+    /// write takes the lines of all who are ready at the same moment. Where nobody comes, it
+    /// is written after a moment.
     ///
     /// # Errors
     /// As [`Self::append`].
@@ -198,6 +199,8 @@ impl Spool {
         self.write(|writer| {
             let seq = self.add(writer, record, now)?;
             self.awaited.store(seq + 1, Ordering::Release);
+            // Whoever waits may be gone before it asks.
+            self.unwritten.notify_one();
             Ok(())
         })
     }

@@ -18,6 +18,7 @@ mod client_side;
 mod counting;
 mod deferred;
 mod detection;
+mod endings;
 mod hygiene;
 mod names;
 mod pending;
@@ -272,12 +273,8 @@ impl Session {
     /// the server has been asked has no outcome.
     pub fn not_forwarded(&mut self, sqlstate: &str, reason: &str, now: Duration) {
         self.to_server.clear();
-        let in_flight = self.pending.in_flight();
         self.unanswered(sqlstate, now);
         self.end(sqlstate, reason);
-        if in_flight {
-            self.cancel();
-        }
     }
 
     /// Whether a statement is running upstream.

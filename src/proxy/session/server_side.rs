@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     journal::{EndReason, Record},
-    proxy::admission::{Forget, Permit},
+    proxy::admission::Permit,
     sql::{AttributeNumber, Oid},
-    wire::{self, ErrorFields, HEADER, Header, TransactionStatus, WireError, field},
+    wire::{self, ErrorFields, HEADER, Header, WireError, field},
 };
 
 /// The longest message of the server that is held whole, in bytes. Rows aren't: they
@@ -31,7 +31,7 @@ pub(super) struct ServerSide {
     streaming: Option<(usize, bool)>,
     /// Responses are withheld up to the next ReadyForQuery: the client has been told
     /// that the statement failed.
-    withholding: bool,
+    pub(super) withholding: bool,
     /// The FATAL error that the server has ended the connection with.
     last_words: Option<String>,
     /// When its last bytes came, since the connection's start.
@@ -206,6 +206,11 @@ impl Session {
         }
         self.server.streaming = Some((header.length, forward));
         Ok(())
+    }
+
+    /// When the server was last heard.
+    pub(super) fn server_heard(&self) -> Duration {
+        self.server.heard
     }
 
     pub(super) fn pass(&mut self, message: &[u8]) {
@@ -522,95 +527,6 @@ impl Session {
                 (false, _) => {}
             }
         }
-    }
-
-    /// The server answers nothing any more: what it was asked to run has this outcome.
-    pub(super) fn unanswered(&mut self, sqlstate: &str, now: Duration) {
-        for mut run in self.pending.abandon() {
-            run.sqlstate.get_or_insert_with(|| sqlstate.to_owned());
-            self.complete(run, now);
-        }
-    }
-
-    /// When the server was last heard.
-    pub(super) fn server_heard(&self) -> Duration {
-        self.server.heard
-    }
-
-    /// The server skips to the next Sync.
-    fn skip(&mut self, now: Duration) {
-        if let Some(Expected::Execute(run)) = self.pending.pop() {
-            self.complete(run, now);
-        }
-        for run in self.pending.skip_to_sync() {
-            self.complete(run, now);
-        }
-        // What waits for a reviewer would be skipped, too.
-        self.withdraw("an error before it in the pipeline keeps it from running");
-    }
-
-    /// A portal completed before the cancellation of its many rows reached the server.
-    fn over_limit_at_end(&mut self, now: Duration) {
-        let followed = self.pending.is_followed();
-        let Some(Expected::Execute(mut run)) = self.pending.pop() else { return };
-        let Some(refusal) = run.left.over().cloned() else { return self.complete(run, now) };
-        run.sqlstate = Some(refusal.sqlstate.to_owned());
-        self.complete(run, now);
-        if followed {
-            // What follows in the pipeline runs although the client would be told that
-            // it is skipped: only the end of the connection is honest.
-            self.end(refusal.sqlstate, &refusal.message);
-            return;
-        }
-        substitute::error(&refusal).error_response(&mut self.to_client);
-        for run in self.pending.skip_to_sync() {
-            self.complete(run, now);
-        }
-    }
-
-    fn ready(&mut self, message: &[u8], now: Duration) -> Result<(), WireError> {
-        let status = wire::parse_transaction_status(message)?;
-        match self.pending.front() {
-            Some(Expected::Sync { .. } | Expected::Query(_) | Expected::OwnSync) => {}
-            Some(Expected::Refused { place: Place::Simple, .. }) => {}
-            _ => return Err(WireError::OutOfPlace(b'Z')),
-        }
-        match self.pending.pop() {
-            Some(Expected::Sync { part }) => {
-                self.statements.finish(part);
-                self.portals.finish(part);
-            }
-            Some(Expected::Query(run)) => self.complete(run, now),
-            Some(Expected::OwnSync) => return Ok(()),
-            _ => {}
-        }
-        if status == TransactionStatus::Idle {
-            // The end of a transaction drops its portals.
-            self.portals.drop_all();
-            self.parts.end_transaction();
-        }
-        self.server.withholding = false;
-        self.to_client.extend_from_slice(message);
-        Ok(())
-    }
-
-    /// A statement has come to its end.
-    pub(super) fn complete(&mut self, run: Run, now: Duration) {
-        if !run.tags.is_empty() {
-            match run.permit.forget() {
-                Forget::Nothing => {}
-                Forget::Statements(names) => {
-                    for name in names {
-                        self.statements.drop_name(name);
-                    }
-                }
-                Forget::AllStatements => self.statements.drop_all(),
-            }
-        }
-        self.parts.add(&run);
-        self.report_detected(&run);
-        let completion = run.completion(self.config.connection, now);
-        self.record(Record::Completion(completion));
     }
 }
 

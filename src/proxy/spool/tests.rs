@@ -52,15 +52,28 @@ fn a_record_is_in_the_file_when_append_returns() {
     assert_eq!(checkpoints.count(), 2, "one for each 1024 lines, one at the end");
 }
 
+/// The statements that are in the file.
+fn statements(spool: &Spool) -> u64 {
+    let log = fs::read(spool.log().0).unwrap();
+    let lines = log.split_inclusive(|&b| b == b'\n').map(<[u8]>::to_vec);
+    sample::receive(&lines.collect::<Vec<_>>()).statements()
+}
+
+/// Waits until so many are.
+async fn written(spool: &Spool, count: u64) {
+    for _ in 0..500 {
+        if statements(spool) == count {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(statements(spool), count);
+}
+
 #[tokio::test]
 async fn what_nothing_waits_for_is_written_with_what_something_does_or_after_a_moment() {
     let root = tempfile::tempdir().unwrap();
     let spool = std::sync::Arc::new(create(root.path()));
-    let statements = |spool: &Spool| {
-        let log = fs::read(spool.log().0).unwrap();
-        let lines = log.split_inclusive(|&b| b == b'\n').map(<[u8]>::to_vec);
-        sample::receive(&lines.collect::<Vec<_>>()).statements()
-    };
     spool.append_behind(&sample::statement(1, "SELECT 1"), sample::at(1)).unwrap();
     assert_eq!(statements(&spool), 0);
     spool.append(&sample::statement(2, "SELECT 1"), sample::at(1)).unwrap();
@@ -68,13 +81,7 @@ async fn what_nothing_waits_for_is_written_with_what_something_does_or_after_a_m
     let behind = spool.clone();
     let writer = tokio::spawn(async move { behind.write_behind().await });
     spool.append_behind(&sample::statement(3, "SELECT 1"), sample::at(1)).unwrap();
-    for _ in 0..500 {
-        if statements(&spool) == 3 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert_eq!(statements(&spool), 3);
+    written(&spool, 3).await;
     writer.abort();
     let long = "x".repeat(UNWRITTEN_BYTES);
     spool.append_behind(&sample::statement(4, &long), sample::at(1)).unwrap();
@@ -82,6 +89,26 @@ async fn what_nothing_waits_for_is_written_with_what_something_does_or_after_a_m
     spool.append_behind(&sample::statement(5, "SELECT 1"), sample::at(1)).unwrap();
     spool.close(end(), sample::at(2)).unwrap();
     assert_eq!(statements(&spool), 5);
+}
+
+#[tokio::test]
+async fn one_write_takes_what_several_wait_for_and_what_nobody_comes_for_is_written_too() {
+    let root = tempfile::tempdir().unwrap();
+    let spool = std::sync::Arc::new(create(root.path()));
+    assert!(!spool.is_awaited());
+    for n in 1..=2 {
+        spool.append_awaited(&sample::statement(n, "SELECT 1"), sample::at(1)).unwrap();
+    }
+    assert_eq!((statements(&spool), spool.is_awaited()), (0, true));
+    spool.store_all().unwrap();
+    assert_eq!((statements(&spool), spool.is_awaited()), (2, false));
+    spool.append_behind(&sample::statement(3, "SELECT 1"), sample::at(1)).unwrap();
+    assert!(!spool.is_awaited());
+    let behind = spool.clone();
+    let writer = tokio::spawn(async move { behind.write_behind().await });
+    spool.append_awaited(&sample::statement(4, "SELECT 1"), sample::at(1)).unwrap();
+    written(&spool, 4).await;
+    writer.abort();
 }
 
 #[test]
