@@ -40,6 +40,17 @@ fn is_invisible(c: char) -> bool {
         | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// How far away a moment is: `in 5m`, `1h ago`, `now`.
+pub fn distance(at: Timestamp, now: Timestamp) -> String {
+    let seconds = at.as_second().saturating_sub(now.as_second());
+    let lasts = lasting(seconds.unsigned_abs());
+    match seconds {
+        0 => "now".to_owned(),
+        1.. => format!("in {lasts}"),
+        _ => format!("{lasts} ago"),
+    }
+}
+
 /// A length of time in its two largest units: `59m`, `1h 30m`, `2d 4h`.
 pub fn lasting(seconds: u64) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];

@@ -15,6 +15,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
 use super::failure::Failure;
+use crate::api::distance;
 pub(crate) use crate::api::{escaped, lasting};
 
 /// How results are printed.
@@ -205,13 +206,7 @@ pub(crate) fn moment(at: Timestamp, now: Timestamp) -> String {
     } else {
         local.strftime("%Y-%m-%d %H:%M")
     };
-    let seconds = at.as_second().saturating_sub(now.as_second());
-    let distance = lasting(seconds.unsigned_abs());
-    match seconds {
-        0 => format!("{shown} (now)"),
-        1.. => format!("{shown} (in {distance})"),
-        _ => format!("{shown} ({distance} ago)"),
-    }
+    format!("{shown} ({})", distance(at, now))
 }
 
 fn columns<const N: usize>(

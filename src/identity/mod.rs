@@ -19,4 +19,5 @@ pub use error::Error;
 pub use issuer::Issuer;
 pub use login::Login;
 pub use store::{Place, Store};
+pub(crate) use web::whole;
 pub use workload::Workload;

@@ -115,7 +115,7 @@ impl Web {
             return Err(failure(Kind::Insecure, String::new()));
         }
         let passing = |error: reqwest::Error| failure(Kind::Passing, innermost(&error));
-        let mut response = self
+        let response = self
             .http
             .request(request.method().clone(), parsed)
             .headers(request.headers().clone())
@@ -126,18 +126,26 @@ impl Web {
         if response.status().is_server_error() {
             return Err(failure(Kind::Passing, format!("it says {}", response.status())));
         }
-        let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(passing)? {
-            if body.len() + piece.len() > LARGEST {
-                return Err(failure(Kind::Lasting, "the answer is larger than 1 MiB".into()));
-            }
-            body.extend_from_slice(&piece);
-        }
-        let mut answer = HttpResponse::new(body);
-        *answer.status_mut() = response.status();
-        *answer.headers_mut() = response.headers().clone();
-        Ok(answer)
+        let too_large = || failure(Kind::Lasting, "the answer is larger than 1 MiB".into());
+        whole(response).await.map_err(passing)?.ok_or_else(too_large)
     }
+}
+
+/// An answer with its whole body; none where that is longer than 1 MiB.
+pub(crate) async fn whole(
+    mut response: reqwest::Response,
+) -> Result<Option<HttpResponse>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await? {
+        if body.len() + piece.len() > LARGEST {
+            return Ok(None);
+        }
+        body.extend_from_slice(&piece);
+    }
+    let mut answer = HttpResponse::new(body);
+    *answer.status_mut() = response.status();
+    *answer.headers_mut() = response.headers().clone();
+    Ok(Some(answer))
 }
 
 /// How the OAuth library sends its requests.

@@ -7,10 +7,9 @@ use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::server::config::on_loopback;
+use crate::{identity, server::config::on_loopback};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-const LARGEST_DOCUMENT: usize = 1024 * 1024;
 
 /// A connection to one issuer.
 #[derive(Debug)]
@@ -58,7 +57,7 @@ impl Web {
             NoAnswer(format!("{why} ({url})"))
         };
         let (parts, body) = request.into_parts();
-        let mut response = self
+        let response = self
             .0
             .request(parts.method, &url)
             .headers(parts.headers)
@@ -66,17 +65,8 @@ impl Web {
             .send()
             .await
             .map_err(failed)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > LARGEST_DOCUMENT {
-                return Err(NoAnswer(format!("{url} answers more than 1 MiB")));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let mut answer = HttpResponse::new(body);
-        *answer.status_mut() = response.status();
-        *answer.headers_mut() = response.headers().clone();
-        Ok(answer)
+        let answer = identity::whole(response).await.map_err(failed)?;
+        answer.ok_or_else(|| NoAnswer(format!("{url} answers more than 1 MiB")))
     }
 }
 

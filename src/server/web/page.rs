@@ -11,8 +11,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::{Page, Site, browser::Visitor, style::STYLE};
 use crate::{
     api::{
-        HoldSummary, HoldView, Inbox, bound_value, escaped, escaped_lines, lasting, outcome,
-        sent_as,
+        HoldSummary, HoldView, Inbox, bound_value, distance, escaped, escaped_lines, lasting,
+        outcome, sent_as,
     },
     grant::{Decision, Grant, HoldState, Identity, State},
     server::problem::Refusal,
@@ -296,13 +296,7 @@ fn beginning(sql: &str) -> String {
 /// A moment by the clock that all readers share, and how far away it is.
 fn moment(at: Timestamp, now: Timestamp) -> String {
     let shown = at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S UTC");
-    let seconds = at.as_second().saturating_sub(now.as_second());
-    let distance = lasting(seconds.unsigned_abs());
-    match seconds {
-        0 => format!("{shown} (now)"),
-        1.. => format!("{shown} (in {distance})"),
-        _ => format!("{shown} ({distance} ago)"),
-    }
+    format!("{shown} ({})", distance(at, now))
 }
 
 fn capital(text: &str) -> String {

@@ -14,6 +14,16 @@ fn openssl() -> bool {
     there
 }
 
+fn openssl_with(arguments: impl FnOnce(&mut Command) -> &mut Command) -> tokio::process::Child {
+    arguments(&mut Command::new("openssl"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
 #[tokio::test]
 async fn a_client_that_wants_tls_is_told_no_and_harms_nobody() {
     if !openssl() {
@@ -21,14 +31,9 @@ async fn a_client_that_wants_tls_is_told_no_and_harms_nobody() {
     }
     let session = Session::start().await;
     let address = format!("127.0.0.1:{}", session.endpoints().port);
-    let mut client = Command::new("openssl")
-        .args(["s_client", "-starttls", "postgres", "-tls1_2", "-connect", &address])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut client = openssl_with(|openssl| {
+        openssl.args(["s_client", "-starttls", "postgres", "-tls1_2", "-connect", &address])
+    });
     let mut stdin = client.stdin.take().unwrap();
     // s_client renegotiates at a line that begins with R.
     let _ = stdin.write_all(b"R\n").await;
@@ -53,19 +58,11 @@ async fn a_server_that_wants_to_renegotiate_is_told_no() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().port()
     };
-    let mut server = Command::new("openssl")
-        .args(["s_server", "-tls1_2", "-alpn", "postgresql", "-accept"])
-        .arg(format!("127.0.0.1:{port}"))
-        .arg("-cert")
-        .arg(&certificate)
-        .arg("-key")
-        .arg(&key)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut server = openssl_with(|openssl| {
+        let openssl = openssl.args(["s_server", "-tls1_2", "-alpn", "postgresql", "-accept"]);
+        let openssl = openssl.arg(format!("127.0.0.1:{port}"));
+        openssl.arg("-cert").arg(&certificate).arg("-key").arg(&key)
+    });
     let mut stdin = server.stdin.take().unwrap();
     let mut stdout = server.stdout.take().unwrap();
     let said = tokio::spawn(async move {
