@@ -23,6 +23,7 @@ Usage: ./install.sh [OPTIONS]
 Options:
   --demo             run `pgate demo` afterwards: the whole product on a throwaway PostgreSQL
   --no-deps          install no system packages; fail and say what is missing
+  --only-deps        in a checkout: install the system packages that a build needs, and stop
   --prefix DIR       install below DIR [default: ~/.local, as root /usr/local]
   --profile PROFILE  how to build a checkout: release or dev [default: release]
   --version VERSION  which release to fetch, outside a checkout [default: the latest]
@@ -40,11 +41,12 @@ END
 }
 
 main() {
-  demo=no deps=yes prefix='' profile='' version=''
+  demo=no deps=yes build=yes prefix='' profile='' version=''
   while [ $# -gt 0 ]; do
     case $1 in
       --demo) demo=yes ;;
       --no-deps) deps=no ;;
+      --only-deps) build=no ;;
       --prefix=* | --profile=* | --version=*)
         option=${1%%=*} value=${1#*=}
         shift
@@ -91,6 +93,7 @@ main() {
     install_checkout
   else
     [ -z "$profile" ] || fail_usage "--profile is for checkouts; releases are built already"
+    [ "$build" = yes ] || fail_usage "--only-deps is for checkouts; releases need nothing else"
     install_release
   fi
   say_path
@@ -117,6 +120,7 @@ install_checkout() {
   cd "$checkout"
   check_rust
   install_dependencies
+  [ "$build" = yes ] || exit 0
   point_to_libclang
   static_c_library_workaround
 

@@ -234,6 +234,12 @@ pub struct DatabaseAccess {
     /// Whether the credential is the session's own (privileges enforce the masks)
     /// or a static one (the proxy alone does).
     pub credential: CredentialKind,
+    /// What the database answered to [`crate::sql::EPOCH_QUERY`] before the session's own
+    /// role was made. A server that lets this role log in, a standby too, has everything
+    /// that was committed by then, so a catalog that is read by the role is no older. Absent
+    /// where the session has to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog_epoch: Option<String>,
 }
 
 /// One more place where a database is.

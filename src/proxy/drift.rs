@@ -87,15 +87,20 @@ impl fmt::Debug for Drift {
 }
 
 impl Drift {
-    /// Loads the catalog over `connection` and makes the first ruling of `role`.
+    /// Loads the catalog over `connection` and makes the first ruling of `role`. The epoch
+    /// is asked for where it isn't known from before this connection could be made.
     pub async fn start(
         role: Arc<Role>,
         enforcement: Enforcement,
         mut connection: OwnConnection,
+        epoch: Option<String>,
     ) -> Result<Self, DriftError> {
         // The epoch first: a change in between is then seen at the next look.
         let asked = Instant::now();
-        let epoch: Arc<str> = connection.query_text(EPOCH_QUERY).await?.into();
+        let epoch: Arc<str> = match epoch {
+            Some(epoch) => epoch.into(),
+            None => connection.query_text(EPOCH_QUERY).await?.into(),
+        };
         let took = asked.elapsed();
         let foreseen = policy::foreseen(&role);
         let document = connection.query_text(&foreseen.catalog_query()).await?;

@@ -83,6 +83,7 @@ impl Masked {
                 Enforcement::Ephemeral => CredentialKind::Ephemeral,
                 Enforcement::Static => CredentialKind::Static,
             },
+            catalog_epoch: None,
         };
         let expires_at = Timestamp::now() + SignedDuration::from_hours(1);
         let carried = Carried::start(&access, role, enforcement, expires_at).await;

@@ -53,6 +53,7 @@ fn access(cluster: &Cluster, database: &str) -> DatabaseAccess {
         channel_binding: ChannelBindingUse::default(),
         client_certificate: None,
         credential: CredentialKind::Static,
+        catalog_epoch: None,
     }
 }
 

@@ -135,7 +135,8 @@ impl Session {
                 .map_err(local)?
                 .with_search_path(&role.search_path);
             let own = OwnConnection::new(upstream.clone(), &opened.session);
-            let drift = Drift::start(role.clone(), enforcement, own).await.map_err(local)?;
+            let epoch = opened.database.catalog_epoch.clone();
+            let drift = Drift::start(role.clone(), enforcement, own, epoch).await.map_err(local)?;
             let admission = Admission::new(role.clone(), expires_at, drift, spool.clone())
                 .with_reviewers(desk.clone());
             let admission = Arc::new(admission);

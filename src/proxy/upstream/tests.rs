@@ -103,6 +103,7 @@ fn access(port: u16, sslmode: &str) -> DatabaseAccess {
         channel_binding: ChannelBindingUse::Prefer,
         client_certificate: None,
         credential: CredentialKind::Static,
+        catalog_epoch: None,
     }
 }
 

@@ -135,6 +135,14 @@ struct Ready {
     compiled: Arc<Compiled>,
 }
 
+/// What a session logs in to its database with.
+struct Issued {
+    user: String,
+    password: SecretString,
+    /// The catalog's epoch, from before the role was made.
+    epoch: Option<String>,
+}
+
 /// A session that needs a database role.
 pub(super) struct Opening<'a> {
     pub(super) session: &'a SessionId,
@@ -165,17 +173,16 @@ impl Broker {
     ) -> Result<DatabaseAccess, Refusal> {
         let target = opening.target;
         let address = Address::of(target, &self.folder)?;
-        let (user, password, credential) = match &target.credential {
+        let (kind, credential) = match &target.credential {
             Credential::Static { user, password } => {
                 let password = match password {
                     Some(password) => secret(&target.name, password, &self.folder)?,
                     None => SecretString::from(""),
                 };
-                (user.clone(), password, CredentialKind::Static)
+                (CredentialKind::Static, Issued { user: user.clone(), password, epoch: None })
             }
             Credential::Ephemeral { admin_url } => {
-                let (user, password) = self.create(store, opening, admin_url).await?;
-                (user, password, CredentialKind::Ephemeral)
+                (CredentialKind::Ephemeral, self.create(store, opening, admin_url).await?)
             }
         };
         Ok(DatabaseAccess {
@@ -184,14 +191,15 @@ impl Broker {
             further: address.further,
             target_session_attrs: address.wanted,
             database: address.database,
-            user,
-            password,
+            user: credential.user,
+            password: credential.password,
             sslmode: address.sslmode,
             ca_pem: address.ca_pem,
             sslnegotiation: address.sslnegotiation,
             channel_binding: address.channel_binding,
             client_certificate: address.client_certificate,
-            credential,
+            credential: kind,
+            catalog_epoch: credential.epoch,
         })
     }
 
@@ -200,7 +208,7 @@ impl Broker {
         store: &Store,
         opening: &Opening<'_>,
         admin_url: &SecretRef,
-    ) -> Result<(String, SecretString), Refusal> {
+    ) -> Result<Issued, Refusal> {
         let Opening { session, target, role, .. } = opening;
         let name = role::name(session);
         let password = SecretString::from(URL_SAFE_NO_PAD.encode(random::<32>()?));
@@ -231,20 +239,20 @@ impl Broker {
         let created = self.create_within(store, &mut connection, opening, &new).await;
         // A dropped connection is as good as a closed one.
         let _ = connection.close().await;
-        created?;
+        let epoch = created?;
         tracing::info!(%session, target = target.name, name, "database role created");
-        Ok((name, password))
+        Ok(Issued { user: name, password, epoch })
     }
 
     /// Installs the privilege role where that is needed and creates the session's
-    /// role, both or neither.
+    /// role, both or neither. Returns the catalog's epoch, if it is still the same.
     async fn create_within(
         &self,
         store: &Store,
         connection: &mut PgConnection,
         opening: &Opening<'_>,
         new: &role::NewRole<'_>,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Option<String>, BrokerError> {
         let target = &opening.target.name;
         let failed = |error| reach::told(target, error);
         let mut transaction = connection.begin().await.map_err(failed)?;
@@ -258,7 +266,8 @@ impl Broker {
             && role::exists(&mut transaction, compiled.privilege_role()).await.map_err(failed)?
         {
             execute(&mut transaction, new.sql(&compiled)).await.map_err(failed)?;
-            return transaction.commit().await.map_err(failed);
+            transaction.commit().await.map_err(failed)?;
+            return Ok(Some(epoch));
         }
         let document = sqlx::query_scalar::<_, String>(CATALOG_QUERY)
             .fetch_one(&mut *transaction)
@@ -278,12 +287,13 @@ impl Broker {
         transaction.commit().await.map_err(failed)?;
         self.remember(installed, opening);
         // An installation changes the epoch itself, so the next opening looks once more.
-        if in_place {
-            let version = opening.version.to_owned();
-            let ready = Ready { version, epoch, compiled: Arc::new(compiled) };
-            self.ready.lock().unwrap_or_else(PoisonError::into_inner).insert(key, ready);
+        if !in_place {
+            return Ok(None);
         }
-        Ok(())
+        let version = opening.version.to_owned();
+        let ready = Ready { version, epoch: epoch.clone(), compiled: Arc::new(compiled) };
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).insert(key, ready);
+        Ok(Some(epoch))
     }
 
     /// What a role compiles to, where nothing in the database has changed since its

@@ -10,7 +10,8 @@ WITH RECURSIVE domain_base (oid, base) AS (
     JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) d.base
     WHERE t.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog."char"
 ),
-type_base AS (
+-- For the few types that are asked for: a table's row is a type too.
+type_base AS NOT MATERIALIZED (
     SELECT t.oid, COALESCE(b.oid, t.oid) AS base
     FROM pg_catalog.pg_type t
     LEFT JOIN (

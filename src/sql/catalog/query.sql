@@ -2,13 +2,18 @@
 ,
 -- All types but the rows of tables and views, and arrays of such rows: they go by the
 -- relations' names.
+composite AS (
+    SELECT c.reltype FROM pg_catalog.pg_class c
+    WHERE c.relkind OPERATOR(pg_catalog.=) 'c'::pg_catalog."char"
+),
 own_type AS (
     SELECT t.typname, t.typnamespace, COALESCE(item.oid, t.oid) AS element
     FROM pg_catalog.pg_type t
     LEFT JOIN pg_catalog.pg_type item ON item.typarray OPERATOR(pg_catalog.=) t.oid
-    LEFT JOIN pg_catalog.pg_class k
-        ON k.oid OPERATOR(pg_catalog.=) COALESCE(item.typrelid, t.typrelid)
-    WHERE k.oid IS NULL OR k.relkind OPERATOR(pg_catalog.=) 'c'::pg_catalog."char"
+    WHERE (t.typrelid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+           OR t.oid OPERATOR(pg_catalog.=) ANY (SELECT c.reltype FROM composite c))
+      AND (item.oid IS NULL OR item.typrelid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+           OR item.oid OPERATOR(pg_catalog.=) ANY (SELECT c.reltype FROM composite c))
 ),
 -- Extensions' compiled functions that run with their caller's rights: what an operator
 -- or a type of an extension (citext, hstore, PostGIS) runs is as trusted as the
@@ -95,7 +100,8 @@ SELECT pg_catalog.json_build_object(
             FROM pg_catalog.pg_index i
             JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-            WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_toast'::pg_catalog.name
+            -- All but those of pg_toast, whose number is the same everywhere.
+            WHERE c.relnamespace OPERATOR(pg_catalog.<>) 99::pg_catalog.oid
             GROUP BY n.nspname
         ) g),
     'functions', (

@@ -49,7 +49,7 @@ impl Carried {
         let upstream = UpstreamConfig::new(access)?;
         let own = OwnConnection::new(upstream.clone(), &session);
         let masks = role.withholds_values();
-        let drift = Drift::start(role.clone(), enforcement, own).await?;
+        let drift = Drift::start(role.clone(), enforcement, own, None).await?;
         let admission = Arc::new(Admission::new(role, expires_at, drift, spool.clone()));
         let running = Engine::start(EngineConfig {
             session,

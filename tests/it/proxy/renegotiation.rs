@@ -97,6 +97,7 @@ async fn a_server_that_wants_to_renegotiate_is_told_no() {
         channel_binding: ChannelBindingUse::Prefer,
         client_certificate: None,
         credential: CredentialKind::Static,
+        catalog_epoch: None,
     };
     let start = Instant::now();
     let error = loop {
