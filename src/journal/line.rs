@@ -2,14 +2,14 @@
 
 use std::{
     fmt,
-    io::{self, BufRead, Read, Write as _},
+    io::{self, BufRead, Read},
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Completion, Entry, Record, StatementRecord};
+use super::{Completion, Entry, Parameter, Protocol, Record, StatementRecord, moment};
 
 /// The longest line, in bytes without its line feed. Writers refuse to make a longer one.
 pub const LONGEST_LINE: usize = 16 * 1024 * 1024;
@@ -123,8 +123,9 @@ pub(super) fn encode_into(
     let begins = out.len();
     text(r#"{"seq":"#, out);
     number(seq, out);
-    // Writing to a vector can't fail.
-    let _ = write!(out, r#","at":"{at}","prev":""#);
+    text(r#","at":""#, out);
+    moment::put(at, out);
+    text(r#"","prev":""#, out);
     out.extend_from_slice(&prev.to_hex());
     out.push(b'"');
     let written = match record {
@@ -176,17 +177,44 @@ impl StatementRecord {
         number((*connection).into(), out);
         text(r#","statement":"#, out);
         number(*statement, out);
-        text(r#","protocol":"#, out);
-        json(protocol, out)?;
-        text(r#","sql":"#, out);
+        text(
+            match protocol {
+                Protocol::Simple => r#","protocol":"simple","sql":"#,
+                Protocol::Parse => r#","protocol":"parse","sql":"#,
+                Protocol::Execute => r#","protocol":"execute","sql":"#,
+                Protocol::Function => r#","protocol":"function","sql":"#,
+            },
+            out,
+        );
         json(&**sql, out)?;
+        for (at, parameter) in parameters.iter().enumerate() {
+            text(if at == 0 { r#","parameters":["# } else { "," }, out);
+            parameter.put(out)?;
+        }
         if !parameters.is_empty() {
-            text(r#","parameters":"#, out);
-            json(&**parameters, out)?;
+            out.push(b']');
         }
         let verdict = verdict.json().strip_prefix('{').ok_or(LineError::NotARecord)?;
         out.push(b',');
         text(verdict, out);
+        Ok(())
+    }
+}
+
+impl Parameter {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), LineError> {
+        let (begins, value) = match self {
+            Self::Null => {
+                text(r#""null""#, out);
+                return Ok(());
+            }
+            Self::Text(value) => (r#"{"text":"#, value),
+            Self::Binary(value) => (r#"{"binary":"#, value),
+            Self::Cut { .. } => return json(self, out),
+        };
+        text(begins, out);
+        json(value, out)?;
+        out.push(b'}');
         Ok(())
     }
 }
@@ -376,10 +404,26 @@ mod tests {
             duration_us: 7,
             sqlstate: Some("57014".into()),
         };
-        for (seq, record) in [Record::Completion(failed), sample::statement(3, "SELECT '\"\\\n'")]
-            .into_iter()
-            .enumerate()
-        {
+        let quoted = sample::statement(3, "SELECT '\"\\\n'");
+        let mut records = vec![Record::Completion(failed), quoted.clone()];
+        for protocol in [Protocol::Simple, Protocol::Parse, Protocol::Execute, Protocol::Function] {
+            let Record::Statement(statement) = &quoted else { unreachable!() };
+            records.push(Record::Statement(Box::new(StatementRecord {
+                protocol,
+                parameters: match protocol {
+                    Protocol::Parse => [].into(),
+                    _ => [
+                        Parameter::Binary("AAEC".into()),
+                        Parameter::Cut { bytes: 9000, sha256: "0".repeat(64) },
+                        Parameter::Text(String::new()),
+                        Parameter::Null,
+                    ]
+                    .into(),
+                },
+                ..(**statement).clone()
+            })));
+        }
+        for (seq, record) in records.into_iter().enumerate() {
             let (seq, prev) = (seq as u64, LineHash::of(b"before"));
             lines.push(encode(&Entry { seq, at: sample::at(0), prev, record }).unwrap());
         }

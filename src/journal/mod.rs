@@ -11,6 +11,7 @@ mod chain;
 mod line;
 mod links;
 mod logged_verdict;
+mod moment;
 mod receive;
 mod record;
 mod report;

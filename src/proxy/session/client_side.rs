@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -38,8 +38,10 @@ const MOST_NAMES: usize = 100_000;
 /// The client's half of the machine.
 #[derive(Debug)]
 pub(super) struct ClientSide {
-    /// Bytes that haven't been looked at.
+    /// Bytes that haven't been looked at, behind the message that waits, where one does.
     input: BytesMut,
+    /// The length of the message that waits for its verdict or for its names' meaning.
+    waiting: usize,
     /// Bytes of a CopyData that are still to come, and whether they are forwarded.
     streaming: Option<(usize, bool)>,
     /// The current part of the pipeline: what lies between two Syncs.
@@ -50,14 +52,24 @@ pub(super) struct ClientSide {
 
 impl Default for ClientSide {
     fn default() -> Self {
-        Self { input: BytesMut::new(), streaming: None, part: 1, unnamed: "".into() }
+        Self { input: BytesMut::new(), waiting: 0, streaming: None, part: 1, unnamed: "".into() }
     }
 }
 
 impl ClientSide {
     /// Bytes that haven't been looked at.
     pub(super) fn backlog(&self) -> usize {
-        self.input.len()
+        self.input.len() - self.waiting
+    }
+
+    /// The message that waited is looked at as if it had just come.
+    pub(super) fn look_again(&mut self) {
+        self.waiting = 0;
+    }
+
+    /// Drops the message that waited.
+    fn end_wait(&mut self) {
+        self.input.advance(std::mem::take(&mut self.waiting));
     }
 }
 
@@ -69,63 +81,70 @@ impl Session {
         }
         self.client.input.extend_from_slice(bytes);
         self.digest_client(now);
-        if self.client.input.is_empty() && self.client.input.capacity() > KEPT {
-            // What a long message took is given back.
-            self.client.input = BytesMut::new();
-        }
     }
 
     /// Takes admission's answer to [`Effect::Decide`].
     pub fn decided(&mut self, id: u64, admitted: Admitted, now: Duration) {
         let asked = match &self.waiting {
             Waiting::Decision { id, .. } | Waiting::Review { id, .. } => Some(*id),
-            Waiting::Nothing | Waiting::Settlement(_) | Waiting::Count(_) => None,
+            Waiting::Nothing | Waiting::Settlement | Waiting::Count(_) => None,
         };
         if self.phase != Phase::Open || asked != Some(id) {
             return;
         }
         let held = match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
             Waiting::Decision { held, .. } | Waiting::Review { held, .. } => held,
-            Waiting::Nothing | Waiting::Settlement(_) | Waiting::Count(_) => return,
+            Waiting::Nothing | Waiting::Settlement | Waiting::Count(_) => return,
         };
         if let Admitted::Forward(permit) = &admitted {
             self.masked_columns = Arc::clone(permit.masked_columns());
         }
-        let admitted = self.not_around_the_decision(admitted);
+        let admitted = match self.not_around_the_decision(admitted) {
+            Admitted::Hold(review) => return self.review(id, held, review, now),
+            admitted => admitted,
+        };
+        let input = std::mem::take(&mut self.client.input);
+        self.answered(held, input.get(..self.client.waiting).unwrap_or_default(), admitted, now);
+        self.client.input = input;
+        self.client.end_wait();
+        self.digest_client(now);
+    }
+
+    /// Does with a message that waited what its verdict says.
+    fn answered(&mut self, held: Held, message: &[u8], admitted: Admitted, now: Duration) {
         match (held, admitted) {
-            (held, Admitted::Hold(review)) => return self.review(id, held, review, now),
+            // Reviewers are asked before.
+            (_, Admitted::Hold(_)) => {}
             // An error has come meanwhile: the server would skip the message.
             (_, Admitted::Forward(permit)) if self.pending.is_skipping() => {
                 self.complete(Run::new(Arc::new(permit), None, now), now);
             }
             (_, Admitted::Refuse(_)) if self.pending.is_skipping() => {}
             (Held::Function, answer) => self.refuse_function(answer),
-            (Held::Query(message), Admitted::Forward(permit))
-                if permit.allowance().written.is_some() =>
-            {
-                self.forward_counted_query(&message, permit, now);
+            (Held::Query, Admitted::Forward(permit)) if permit.allowance().written.is_some() => {
+                self.forward_counted_query(message, permit, now);
             }
-            (Held::Query(message), Admitted::Forward(permit)) => {
+            (Held::Query, Admitted::Forward(permit)) => {
                 match permit.rewritten() {
                     Some(rewritten) => wire::query(&rewritten.text, &mut self.to_server),
-                    None => self.to_server.extend_from_slice(&message),
+                    None => self.to_server.extend_from_slice(message),
                 }
                 self.pending.push(Expected::Query(Run::new(Arc::new(permit), None, now)));
             }
-            (Held::Query(_), Admitted::Refuse(refusal)) => {
+            (Held::Query, Admitted::Refuse(refusal)) => {
                 substitute::query(&mut self.to_server);
                 self.refused(refusal, Place::Simple, false);
             }
-            (Held::Parse { message, name, sql }, Admitted::Forward(permit)) => {
-                self.forward_parse(&message, name, sql, permit);
+            (Held::Parse { name, sql }, Admitted::Forward(permit)) => {
+                self.forward_parse(message, name, sql, permit);
             }
             (Held::Parse { name, .. }, Admitted::Refuse(refusal)) => {
                 substitute::parse(&name, &mut self.to_server);
                 self.refused(refusal, Place::Extended, name.is_empty());
             }
-            (Held::Execute { message, name, portal }, Admitted::Forward(permit)) => {
+            (Held::Execute { name, portal }, Admitted::Forward(permit)) => {
                 self.release();
-                self.to_server.extend_from_slice(&message);
+                self.to_server.extend_from_slice(message);
                 let counted = permit.allowance().written.is_some();
                 let permit = Arc::new(permit);
                 if permit.approval().is_some() {
@@ -139,12 +158,12 @@ impl Session {
             }
             (Held::Execute { .. }, Admitted::Refuse(refusal)) => self.refuse_execute(refusal),
         }
-        self.digest_client(now);
     }
 
     /// Begins the wait for a reviewer, where there is still something to wait for.
     fn review(&mut self, id: u64, held: Held, review: Box<Review>, now: Duration) {
         if self.pending.is_skipping() {
+            self.client.end_wait();
             return self.digest_client(now);
         }
         if self.pending.in_flight() {
@@ -188,7 +207,7 @@ impl Session {
         self.refused(refusal, Place::Simple, false);
     }
 
-    fn forward_parse(&mut self, message: &Bytes, name: Arc<str>, sql: Arc<str>, permit: Permit) {
+    fn forward_parse(&mut self, message: &[u8], name: Arc<str>, sql: Arc<str>, permit: Permit) {
         let mut out = BytesMut::new();
         match permit.rewritten() {
             Some(rewritten) => match wire::parse_parse(message) {
@@ -226,64 +245,78 @@ impl Session {
 
     /// Looks at what has come, as far as nothing is waited for.
     pub(super) fn digest_client(&mut self, now: Duration) {
-        while self.reads_client() && !self.client.input.is_empty() {
-            if let Some((left, forward)) = self.client.streaming {
-                let count = left.min(self.client.input.len());
-                let data = self.client.input.split_to(count);
-                if forward {
-                    self.to_server.extend_from_slice(&data);
-                }
-                self.client.streaming =
-                    if left > count { Some((left - count, forward)) } else { None };
-                continue;
-            }
-            let header = match wire::header(&self.client.input) {
-                Ok(Some(header)) => header,
-                Ok(None) => return,
-                Err(error) => return self.violation(&error.to_string()),
-            };
-            if matches!(self.waiting, Waiting::Count(_)) {
-                match Self::copy_message(header.tag) {
-                    Some(CopyMessage::Forward) => {}
-                    Some(CopyMessage::Ignore) if self.client.input.len() >= header.length => {
-                        _ = self.client.input.split_to(header.length);
-                        continue;
-                    }
-                    Some(CopyMessage::Ignore) => return,
-                    None => return self.violation("a request amid the data of a COPY"),
-                }
-            }
-            if header.tag == b'd' {
-                self.release();
-                // The server ignores data of a COPY that isn't on, or has failed.
-                self.client.streaming = Some((header.length, !self.pending.is_skipping()));
-                self.pending.copy_data();
-                continue;
-            }
-            if header.length > LONGEST_HELD {
-                let what = format!(
-                    "a message of {} bytes is longer than the {LONGEST_HELD} that pgate takes",
-                    header.length
-                );
-                return self.violation(&what);
-            }
-            if self.client.input.len() < header.length {
-                return;
-            }
-            let message = self.client.input.split_to(header.length).freeze();
-            self.client_message(message, now);
+        if self.client.input.is_empty() || !self.reads_client() {
+            return;
         }
+        let mut input = std::mem::take(&mut self.client.input);
+        let mut rest = &input[..];
+        while self.reads_client() && !rest.is_empty() {
+            match self.client_step(rest, now) {
+                Ok(0) => break,
+                Ok(taken) => rest = rest.get(taken..).unwrap_or_default(),
+                Err(error) => self.violation(&error.to_string()),
+            }
+        }
+        let taken = input.len() - rest.len();
+        input.advance(taken);
+        if input.is_empty() && input.capacity() > KEPT {
+            // What a long message took is given back.
+            input = BytesMut::new();
+        }
+        self.client.input = input;
+    }
+
+    /// Looks at the first message, or at as much of a long one as there is; returns how many
+    /// bytes are done with. A message that waits stays where it is.
+    fn client_step(&mut self, bytes: &[u8], now: Duration) -> Result<usize, WireError> {
+        if let Some((left, forward)) = self.client.streaming {
+            let data = bytes.get(..left).unwrap_or(bytes);
+            if forward {
+                self.to_server.extend_from_slice(data);
+            }
+            let left = left - data.len();
+            self.client.streaming = (left > 0).then_some((left, forward));
+            return Ok(data.len());
+        }
+        let Some(header) = wire::header(bytes)? else { return Ok(0) };
+        if matches!(self.waiting, Waiting::Count(_)) {
+            match Self::copy_message(header.tag) {
+                Some(CopyMessage::Forward) => {}
+                Some(CopyMessage::Ignore) if bytes.len() >= header.length => {
+                    return Ok(header.length);
+                }
+                Some(CopyMessage::Ignore) => return Ok(0),
+                None => {
+                    self.violation("a request amid the data of a COPY");
+                    return Ok(0);
+                }
+            }
+        }
+        if header.tag == b'd' {
+            self.release();
+            // The server ignores data of a COPY that isn't on, or has failed.
+            self.client.streaming = Some((header.length, !self.pending.is_skipping()));
+            self.pending.copy_data();
+            return self.client_step(bytes, now);
+        }
+        if header.length > LONGEST_HELD {
+            self.violation(&format!(
+                "a message of {} bytes is longer than the {LONGEST_HELD} that pgate takes",
+                header.length
+            ));
+            return Ok(0);
+        }
+        let Some(message) = bytes.get(..header.length) else { return Ok(0) };
+        self.client_message(header.tag, message)?;
+        if let Waiting::Decision { .. } | Waiting::Settlement = self.waiting {
+            self.client.waiting = header.length;
+            return Ok(0);
+        }
+        Ok(header.length)
     }
 
     /// Handles one whole message.
-    pub(super) fn client_message(&mut self, message: Bytes, now: Duration) {
-        if let Err(error) = self.try_client_message(message, now) {
-            self.violation(&error.to_string());
-        }
-    }
-
-    fn try_client_message(&mut self, message: Bytes, _now: Duration) -> Result<(), WireError> {
-        let tag = message.first().copied().unwrap_or_default();
+    fn client_message(&mut self, tag: u8, message: &[u8]) -> Result<(), WireError> {
         let skipped = self.pending.is_skipping() && !matches!(tag, b'S' | b'X');
         if !matches!(tag, b'B' | b'D' | b'E') {
             self.release();
@@ -291,34 +324,34 @@ impl Session {
         match tag {
             b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'H' | b'F' | b'c' | b'f' if skipped => {}
             b'Q' => {
-                let sql: Arc<str> = wire::parse_query(&message)?.into();
-                self.ask(Protocol::Simple, sql, None, Held::Query(message));
+                let sql: Arc<str> = wire::parse_query(message)?.into();
+                self.ask(Protocol::Simple, sql, None, Held::Query);
             }
             b'P' => {
-                let parse = wire::parse_parse(&message)?;
+                let parse = wire::parse_parse(message)?;
                 let (name, sql): (Arc<str>, Arc<str>) = (parse.name.into(), parse.sql.into());
                 self.check_names();
-                let held = Held::Parse { message, name, sql: Arc::clone(&sql) };
+                let held = Held::Parse { name, sql: Arc::clone(&sql) };
                 self.ask(Protocol::Parse, sql, None, held);
             }
             b'B' => self.bind(message)?,
             b'E' => self.execute(message)?,
             b'D' => {
-                let stage = match wire::parse_target(&message)? {
+                let stage = match wire::parse_target(message)? {
                     Target::Statement(_) => Describe::Parameters,
                     Target::Portal(name) => {
-                        if self.defer_describe(name, &message, Expected::Describe(Describe::Row)) {
+                        if self.defer_describe(name, message, Expected::Describe(Describe::Row)) {
                             return Ok(());
                         }
                         Describe::Row
                     }
                 };
                 self.release();
-                self.forward(&message, Expected::Describe(stage));
+                self.forward(message, Expected::Describe(stage));
             }
             b'C' => {
                 let part = self.client.part;
-                let expected = match wire::parse_target(&message)? {
+                let expected = match wire::parse_target(message)? {
                     Target::Statement(name) => {
                         let name: Arc<str> = name.into();
                         self.statements.request(Arc::clone(&name), part, None);
@@ -330,31 +363,31 @@ impl Session {
                         Expected::ClosePortal(name)
                     }
                 };
-                self.forward(&message, expected);
+                self.forward(message, expected);
             }
-            b'S' => self.sync(&message)?,
+            b'S' => self.sync(message)?,
             b'H' => {
-                wire::Fields::of_message(&message, "Flush")?.end()?;
-                self.to_server.extend_from_slice(&message);
+                wire::Fields::of_message(message, "Flush")?.end()?;
+                self.to_server.extend_from_slice(message);
             }
             b'F' => {
-                let oid = wire::parse_function_oid(&message)?;
+                let oid = wire::parse_function_oid(message)?;
                 let sql = format!("function call by OID {oid}").into();
                 self.ask(Protocol::Function, sql, None, Held::Function);
             }
             b'c' => {
-                wire::Fields::of_message(&message, "CopyDone")?.end()?;
-                self.end_copy(&message);
+                wire::Fields::of_message(message, "CopyDone")?.end()?;
+                self.end_copy(message);
             }
             b'f' => {
-                let mut fields = wire::Fields::of_message(&message, "CopyFail")?;
+                let mut fields = wire::Fields::of_message(message, "CopyFail")?;
                 fields.cstring()?;
                 fields.end()?;
-                self.end_copy(&message);
+                self.end_copy(message);
             }
             b'X' => {
-                wire::Fields::of_message(&message, "Terminate")?.end()?;
-                self.to_server.extend_from_slice(&message);
+                wire::Fields::of_message(message, "Terminate")?.end()?;
+                self.to_server.extend_from_slice(message);
                 self.phase = Phase::Leaving;
             }
             other => {
@@ -382,11 +415,11 @@ impl Session {
         Ok(())
     }
 
-    fn bind(&mut self, message: Bytes) -> Result<(), WireError> {
-        let bind = wire::parse_bind(&message)?;
+    fn bind(&mut self, message: &[u8]) -> Result<(), WireError> {
+        let bind = wire::parse_bind(message)?;
         let part = self.client.part;
         match self.statements.meaning(bind.statement, part) {
-            Meaning::Unsettled => self.await_settlement(message)?,
+            Meaning::Unsettled => self.await_settlement()?,
             Meaning::Unknown => {
                 let refusal = substitute::own(
                     "26000",
@@ -402,7 +435,7 @@ impl Session {
                 let parameters = bind.values.iter().map(logged).collect();
                 let waits = prepared.permit.may_wait();
                 let bind_message =
-                    prepared.permit.decided_when_run().then(|| Bytes::copy_from_slice(&message));
+                    prepared.permit.decided_when_run().then(|| Bytes::copy_from_slice(message));
                 let name = self.named(bind.portal);
                 let binary = bind.binary_results;
                 let (bind, approved) = (bind_message, OnceLock::new());
@@ -411,10 +444,10 @@ impl Session {
                 self.portals.request(Arc::clone(&name), part, Some(Arc::clone(&portal)));
                 let expected = Expected::Bind { name: Arc::clone(&name), portal };
                 if waits {
-                    self.defer_bind(name, &message, expected);
+                    self.defer_bind(name, message, expected);
                 } else {
                     self.release();
-                    self.forward(&message, expected);
+                    self.forward(message, expected);
                 }
             }
         }
@@ -428,21 +461,21 @@ impl Session {
 
     /// Waits until the end of an earlier part. In a COPY that end won't come before the
     /// client's own: the server has ignored the Sync.
-    fn await_settlement(&mut self, message: Bytes) -> Result<(), WireError> {
+    fn await_settlement(&mut self) -> Result<(), WireError> {
         if self.pending.is_copying_in() {
             return Err(WireError::Unexpected("CopyData or CopyDone"));
         }
-        self.waiting = Waiting::Settlement(message);
+        self.waiting = Waiting::Settlement;
         Ok(())
     }
 
-    fn execute(&mut self, message: Bytes) -> Result<(), WireError> {
-        let execute = wire::parse_execute(&message)?;
+    fn execute(&mut self, message: &[u8]) -> Result<(), WireError> {
+        let execute = wire::parse_execute(message)?;
         if !self.deferred.leads_to(execute.portal) {
             self.release();
         }
         match self.portals.meaning(execute.portal, self.client.part) {
-            Meaning::Unsettled => self.await_settlement(message)?,
+            Meaning::Unsettled => self.await_settlement()?,
             Meaning::Unknown => {
                 let refusal = substitute::own(
                     "34000",
@@ -456,7 +489,7 @@ impl Session {
             Meaning::Known(portal) => {
                 let sql = Arc::clone(&portal.prepared.sql);
                 let name = self.named(execute.portal);
-                let held = Held::Execute { message, name, portal: Arc::clone(&portal) };
+                let held = Held::Execute { name, portal: Arc::clone(&portal) };
                 self.ask(Protocol::Execute, sql, Some(&portal), held);
             }
         }

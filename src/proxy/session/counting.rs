@@ -20,8 +20,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-
 use super::{
     Sent, Session, Waiting,
     names::{Portal, Prepared},
@@ -36,7 +34,7 @@ use crate::{
 
 impl Session {
     /// Forwards a Query whose rows are counted.
-    pub(super) fn forward_counted_query(&mut self, message: &Bytes, permit: Permit, now: Duration) {
+    pub(super) fn forward_counted_query(&mut self, message: &[u8], permit: Permit, now: Duration) {
         let sql = match (permit.rewritten(), wire::parse_query(message)) {
             (Some(rewritten), _) => Arc::clone(&rewritten.text),
             (None, Ok(sql)) => Arc::from(sql),

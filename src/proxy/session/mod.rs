@@ -36,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use self::{
     client_side::ClientSide,
@@ -134,7 +134,7 @@ enum Waiting {
     /// A reviewer's word on a held statement.
     Review { id: u64, held: Held },
     /// The end of an earlier part of the pipeline, whose outcome says what a name means.
-    Settlement(Bytes),
+    Settlement,
     /// The count of the rows that a statement writes.
     Count(Sent),
 }
@@ -148,12 +148,12 @@ enum Sent {
     ByMachine,
 }
 
-/// A message that waits for its verdict.
+/// A message that waits for its verdict, at the front of the client's bytes.
 #[derive(Debug)]
 enum Held {
-    Query(Bytes),
-    Parse { message: Bytes, name: Arc<str>, sql: Arc<str> },
-    Execute { message: Bytes, name: Arc<str>, portal: Arc<Portal> },
+    Query,
+    Parse { name: Arc<str>, sql: Arc<str> },
+    Execute { name: Arc<str>, portal: Arc<Portal> },
     Function,
 }
 
@@ -388,17 +388,15 @@ impl Session {
 
     /// Whether there is something of the client's that hasn't been looked at.
     fn client_waits(&self) -> bool {
-        self.client.backlog() > 0 || matches!(self.waiting, Waiting::Settlement(_))
+        self.client.backlog() > 0 || matches!(self.waiting, Waiting::Settlement)
     }
 
     /// The time is a duration since the connection's start.
     fn after_server(&mut self, now: Duration) {
         self.flush_notices();
-        if let Waiting::Settlement(_) = self.waiting
-            && let Waiting::Settlement(message) =
-                std::mem::replace(&mut self.waiting, Waiting::Nothing)
-        {
-            self.client_message(message, now);
+        if let Waiting::Settlement = self.waiting {
+            self.waiting = Waiting::Nothing;
+            self.client.look_again();
         }
         self.digest_client(now);
     }
