@@ -18,6 +18,7 @@ mod report;
 #[cfg(test)]
 pub(crate) mod sample;
 mod signature;
+mod usual;
 mod verify;
 
 pub use chain::{Chain, FORMAT_VERSION, Line};

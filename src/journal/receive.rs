@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     End, Entry, FORMAT_VERSION, LONGEST_LINE, LineError, LineHash, Receipt, Record, Start,
     chain::Line,
-    line::{decode, encode},
+    line::encode,
     signature::verify_checkpoint,
+    usual::{Place, Read, Reader},
 };
 use crate::grant::{Jwk, SessionId, SignatureError, SigningKey, VerifyingKey};
 
@@ -173,14 +174,15 @@ impl Receiver {
         }
         let mut after = self.clone();
         let (mut at, mut new_from, mut before) = (seq, 0, None);
+        let mut reader = Reader::default();
         for line in lines.split(|&byte| byte == b'\n') {
-            let entry = read(at, line)?;
+            let read = read(&mut reader, at, line)?;
             let hash = LineHash::of(line);
             if at < self.next {
-                check_overlap(self, &entry, hash, before)?;
+                check_overlap(self, read.place(), hash, before)?;
                 new_from += line.len() + 1;
             } else {
-                after = after.take(&entry, hash, line.len() as u64 + 1, keys)?;
+                after.take(&read, hash, line.len() as u64 + 1, keys)?;
             }
             before = Some(hash);
             at += 1;
@@ -233,20 +235,38 @@ impl Receiver {
         self.end.as_ref().map(|ended| (ended.at, &ended.end))
     }
 
+    /// Goes on with one more line; where that fails, this is no receiver any more.
     fn take(
-        mut self,
-        entry: &Entry,
+        &mut self,
+        read: &Read,
         hash: LineHash,
         length: u64,
         keys: &[VerifyingKey],
-    ) -> Result<Self, ReceiveError> {
+    ) -> Result<(), ReceiveError> {
         let seq = self.next;
-        if entry.prev != self.head {
+        if read.place().prev != self.head {
             return Err(ReceiveError::Forked { seq });
         }
-        if self.end.is_some() && !entry.record.is_signature() {
+        if self.end.is_some() && !read.is_signature() {
             return Err(ReceiveError::AfterEnd { seq });
         }
+        match read {
+            Read::Statement(_) | Read::Completion(_) if seq == 0 => {
+                return Err(ReceiveError::BadStart(StartError::NotAStart));
+            }
+            Read::Statement(_) => self.statements += 1,
+            Read::Completion(_) => {}
+            Read::Other(entry) => self.heed(entry, keys)?,
+        }
+        self.next += 1;
+        self.head = hash;
+        self.bytes += length;
+        Ok(())
+    }
+
+    /// Takes what a line says of the log itself.
+    fn heed(&mut self, entry: &Entry, keys: &[VerifyingKey]) -> Result<(), ReceiveError> {
+        let seq = self.next;
         match &entry.record {
             Record::Start(start) if seq == 0 => self.check_own_start(start, keys)?,
             _ if seq == 0 => return Err(ReceiveError::BadStart(StartError::NotAStart)),
@@ -267,10 +287,7 @@ impl Receiver {
             | Record::Notification { .. }
             | Record::Alert { .. } => {}
         }
-        self.next += 1;
-        self.head = hash;
-        self.bytes += length;
-        Ok(self)
+        Ok(())
     }
 
     fn check_own_start(&self, start: &Start, keys: &[VerifyingKey]) -> Result<(), ReceiveError> {
@@ -285,13 +302,10 @@ impl Receiver {
     }
 }
 
-fn read(seq: u64, line: &[u8]) -> Result<Entry, ReceiveError> {
-    let entry = decode(line).map_err(|why| ReceiveError::BadLine { seq, why })?;
-    if entry.seq == seq {
-        Ok(entry)
-    } else {
-        Err(ReceiveError::WrongNumber { seq, said: entry.seq })
-    }
+fn read(reader: &mut Reader, seq: u64, line: &[u8]) -> Result<Read, ReceiveError> {
+    let read = reader.read(line).map_err(|why| ReceiveError::BadLine { seq, why })?;
+    let said = read.place().seq;
+    if said == seq { Ok(read) } else { Err(ReceiveError::WrongNumber { seq, said }) }
 }
 
 /// A line that was received before: it continues the one before it in this
@@ -299,12 +313,11 @@ fn read(seq: u64, line: &[u8]) -> Result<Entry, ReceiveError> {
 /// line holds the hash of the one before, that holds for all of them.
 fn check_overlap(
     received: &Receiver,
-    entry: &Entry,
+    Place { seq, prev }: Place,
     hash: LineHash,
     before: Option<LineHash>,
 ) -> Result<(), ReceiveError> {
-    let seq = entry.seq;
-    let continues = before.is_none_or(|before| entry.prev == before);
+    let continues = before.is_none_or(|before| prev == before);
     let is_head = seq + 1 == received.next;
     if continues && (!is_head || hash == received.head) {
         Ok(())
