@@ -194,11 +194,11 @@ impl<T> Names<T> {
         self.ahead.retain(|ahead| ahead.part > part);
     }
 
-    /// The server has ignored the Sync between the unfinished parts and this one: they
-    /// are one part.
-    pub(super) fn join(&mut self, part: u64) {
-        for ahead in self.ahead.values_mut() {
-            ahead.part = part;
+    /// The server has ignored the Sync that was to end this part, and those before: they go
+    /// on up to the next one. What has been sent behind that is another part still.
+    pub(super) fn join(&mut self, ignored: u64) {
+        for ahead in self.ahead.values_mut().filter(|ahead| ahead.part <= ignored) {
+            ahead.part = ignored + 1;
         }
     }
 

@@ -322,17 +322,16 @@ impl Pending {
     }
 
     /// The server takes data for the statement at the front: what has been sent
-    /// behind it is read as COPY's. Returns whether it ignores a Sync that was to end the
-    /// part.
-    pub(super) fn copy_in(&mut self) -> bool {
-        let mut ignores = false;
+    /// behind it is read as COPY's. Returns the last part whose Sync it therefore ignores.
+    pub(super) fn copy_in(&mut self) -> Option<u64> {
+        let mut ignored = None;
         let simple = matches!(self.queue.front(), Some(Expected::Query(_)));
         let mut copy = Copy::In { data: false };
         while let Some(next) = self.queue.get(1) {
             match next {
-                Expected::Sync { .. } => {
+                Expected::Sync { part } => {
+                    (ignored, self.amid_part) = (Some(*part), true);
                     self.queue.remove(1);
-                    (ignores, self.amid_part) = (true, true);
                 }
                 Expected::CopyEnd => {
                     self.queue.remove(1);
@@ -351,7 +350,7 @@ impl Pending {
         if let Some(run) = self.run() {
             run.copy = copy;
         }
-        ignores
+        ignored
     }
 
     /// The statement at the front is no longer being cancelled for its many rows.

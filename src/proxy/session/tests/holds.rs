@@ -296,3 +296,25 @@ proptest! {
         prop_assert!(runs <= rig.asked.iter().filter(free).count());
     }
 }
+
+/// In a COPY the server ignores a Sync, and after its failure skips what follows: the held
+/// statement keeps its name, whatever the client has sent to give it to another.
+#[test]
+fn a_held_statements_name_is_not_taken_by_what_a_failed_copy_skips() {
+    let mut rig = Rig::new(false);
+    rig.client(&all(&[parse("s", "HELD"), sync()]));
+    rig.server(&all(&[bare(b'1'), ready(b'I')]));
+    let copy_fails = message(b'f', b"no\0");
+    let renames = all(&[message(b'C', b"Ss\0"), parse("s", "SELECT 1"), sync()]);
+    let runs = all(&[bind("", "s"), execute(""), sync()]);
+    let copies = all(&[parse("", "COPY t FROM STDIN"), bind("", ""), execute(""), sync()]);
+    let all_but_the_run = all(&[copies, copy_fails, renames]);
+    rig.sent();
+    rig.client(&all(&[all_but_the_run.clone(), runs]));
+    assert_eq!(rig.sent(), all_but_the_run);
+    rig.server(&all(&[bare(b'1'), bare(b'2'), copy_in()]));
+    assert!(rig.sent().is_empty(), "nobody knows yet what the name means");
+    rig.server(&all(&[error("57014", "COPY from stdin failed"), ready(b'I')]));
+    assert_eq!((rig.sent(), rig.reviews.len()), (vec![], 1));
+    assert_eq!(&*rig.asked.last().expect("a request").sql, "HELD");
+}
