@@ -67,7 +67,7 @@ pub(super) async fn serve(
     let permit = match shared.admission.connect(request).await {
         Ok(permit) => permit,
         Err(refusal) => {
-            handshake::refuse(&mut stream, &refusal).await;
+            handshake::refuse_after(welcome.greeting, &mut stream, &refusal).await;
             return;
         }
     };
@@ -100,7 +100,8 @@ async fn open(
     let mut upstream = match connected {
         Ok(upstream) => upstream,
         Err(refusal) => {
-            let _ = timeout(FAREWELL_PATIENCE, handshake::refuse(&mut client, &refusal)).await;
+            let told = handshake::refuse_after(welcome.greeting, &mut client, &refusal);
+            let _ = timeout(FAREWELL_PATIENCE, told).await;
             return Err(refusal.message);
         }
     };
@@ -112,6 +113,7 @@ async fn open(
         substitute: format!("pgate_{}", super::random_text()),
     });
     let out = session.to_client();
+    out.extend_from_slice(&welcome.greeting);
     for (name, value) in &upstream.parameters {
         wire::parameter_status(name, value, out);
     }
@@ -120,6 +122,7 @@ async fn open(
     let early = upstream.take_input();
     let started = Instant::now();
     session.server_bytes(&early, Duration::ZERO);
+    session.client_bytes(&welcome.early, Duration::ZERO);
     Ok(Shuttle::new(shared, permit, session, client, upstream, issued, started))
 }
 

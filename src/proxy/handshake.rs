@@ -4,7 +4,7 @@
 //! It refuses what could change how SQL is read or what is enforced: encodings,
 //! replication, and settings that SET isn't allowed either.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,6 +17,10 @@ use crate::wire::{
     scram::{SCRAM_SHA_256, ServerFirst, Verifier},
 };
 
+/// The bytes of a connection's first packet that say how long it is.
+const FIRST_HEAD: usize = 4;
+/// What a client usually sends at once, and less than it, in bytes.
+const USUAL: usize = 512;
 /// PostgreSQL's limit on `application_name`, in bytes.
 const LONGEST_NAME: usize = 63;
 
@@ -24,7 +28,7 @@ const LONGEST_NAME: usize = 63;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandshakeError {
     #[error("the client's connection broke: {0}")]
-    Broken(#[from] std::io::Error),
+    Broken(#[from] io::Error),
     #[error("the client broke the protocol: {0}")]
     Protocol(#[from] WireError),
     #[error("the client was refused: {0}")]
@@ -65,75 +69,121 @@ pub(super) struct Welcome {
     pub(super) upstream: BTreeMap<String, String>,
     /// The length of its cancel secret, in bytes.
     pub(super) secret_length: usize,
+    /// What it hasn't been told yet: that it is who it says. It goes out with what comes
+    /// next, be that the session or a refusal.
+    pub(super) greeting: BytesMut,
+    /// What it has sent behind its start-up already.
+    pub(super) early: BytesMut,
 }
 
-/// Leads a client through the start-up, up to AuthenticationOk. `trusted` is whether
-/// the peer's user id is our own, which stands for the password.
+/// What a client sends before its session, message by message. A read may take more than
+/// one of them: libpq sends one at a time, but nothing forbids to send them at once.
+struct Hearing<'a> {
+    stream: &'a mut Stream,
+    heard: BytesMut,
+}
+
+impl Hearing<'_> {
+    /// Waits until this many bytes have been heard; false where the client has closed its
+    /// side without another word.
+    async fn hears(&mut self, length: usize) -> io::Result<bool> {
+        while self.heard.len() < length {
+            if self.stream.read_buf(&mut self.heard).await? == 0 {
+                if self.heard.is_empty() {
+                    return Ok(false);
+                }
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(true)
+    }
+
+    async fn first(&mut self) -> Result<First, HandshakeError> {
+        if !self.hears(FIRST_HEAD).await? {
+            return Ok(First::Nothing);
+        }
+        let head = self.heard.first_chunk::<FIRST_HEAD>().copied().unwrap_or_default();
+        if wire::is_direct_tls(head) {
+            return Ok(First::Tls);
+        }
+        let length = wire::first_packet_length(head)?;
+        self.hears(length).await?;
+        Ok(First::Packet(self.heard.split_to(length)))
+    }
+
+    async fn password(&mut self) -> Result<BytesMut, HandshakeError> {
+        if !self.hears(wire::HEADER).await? {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let header = wire::header(&self.heard)?.ok_or(WireError::Unexpected("SASLResponse"))?;
+        if header.tag != b'p' {
+            return Err(WireError::Unexpected("SASLResponse").into());
+        }
+        if header.length > BEFORE_AUTHENTICATION {
+            let length = u32::try_from(header.length).unwrap_or(u32::MAX);
+            return Err(WireError::Length { length, limit: BEFORE_AUTHENTICATION }.into());
+        }
+        self.hears(header.length).await?;
+        Ok(self.heard.split_to(header.length))
+    }
+
+    async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
+}
+
+/// What a connection begins with.
+enum First {
+    Nothing,
+    Packet(BytesMut),
+    Tls,
+}
+
+/// Leads a client through the start-up, up to AuthenticationOk, which it isn't told yet.
+/// `trusted` is whether the peer's user id is our own, which stands for the password.
 pub(super) async fn receive(
     stream: &mut Stream,
     door: &Door,
     trusted: bool,
 ) -> Result<Arrival, HandshakeError> {
+    let mut client = Hearing { stream, heard: BytesMut::with_capacity(USUAL) };
     // SSLRequest and GSSENCRequest once each, then the packet that counts.
     for _ in 0..3 {
-        let packet = match read_first(stream).await? {
+        let packet = match client.first().await? {
             First::Packet(packet) => packet,
             First::Nothing => return Ok(Arrival::Gone),
             First::Tls => {
-                stream.write_all(wire::direct_tls_refused()).await?;
-                stream.shutdown().await?;
+                client.say(wire::direct_tls_refused()).await?;
+                client.stream.shutdown().await?;
                 return Ok(Arrival::DirectTls);
             }
         };
         match wire::first_packet(&packet) {
             Ok(FirstPacket::Ssl | FirstPacket::Gss) => {
-                stream.write_all(wire::encryption_refused()).await?;
-                stream.flush().await?;
+                client.say(wire::encryption_refused()).await?;
             }
             Ok(FirstPacket::Cancel { process, secret }) => {
                 return Ok(Arrival::Cancel { process, secret });
             }
             Ok(FirstPacket::Startup(startup)) => {
-                return session(stream, door, trusted, startup).await.map(Arrival::Session);
+                return session(client, door, trusted, startup).await.map(Arrival::Session);
             }
             Ok(FirstPacket::OtherVersion(version)) => {
                 let (major, minor) = (version >> 16, version & 0xffff);
                 let message = format!("pgate speaks protocol 3.0 and 3.2, not {major}.{minor}");
-                return Err(refuse(stream, &own("0A000", message, "")).await);
+                return Err(refuse(client.stream, &own("0A000", message, "")).await);
             }
             Err(error) => {
-                return Err(refuse(stream, &own("08P01", error.to_string(), "")).await);
+                return Err(refuse(client.stream, &own("08P01", error.to_string(), "")).await);
             }
         }
     }
     Err(WireError::Unexpected("StartupMessage").into())
 }
 
-/// What a connection begins with.
-enum First {
-    Nothing,
-    Packet(Vec<u8>),
-    Tls,
-}
-
-async fn read_first(stream: &mut Stream) -> Result<First, HandshakeError> {
-    let mut head = [0; 4];
-    match stream.read(&mut head[..1]).await? {
-        0 => return Ok(First::Nothing),
-        _ => stream.read_exact(&mut head[1..]).await?,
-    };
-    if wire::is_direct_tls(head) {
-        return Ok(First::Tls);
-    }
-    let length = wire::first_packet_length(head)?;
-    let mut packet = vec![0; length];
-    packet[..4].copy_from_slice(&head);
-    stream.read_exact(&mut packet[4..]).await?;
-    Ok(First::Packet(packet))
-}
-
 async fn session(
-    stream: &mut Stream,
+    mut client: Hearing<'_>,
     door: &Door,
     trusted: bool,
     startup: Startup,
@@ -144,79 +194,65 @@ async fn session(
         startup.parameters.keys().filter(|name| name.starts_with("_pq_.")).cloned().collect();
     if version != startup.version || !unknown.is_empty() {
         wire::negotiate_protocol_version(version, unknown, &mut out);
-        stream.write_all(&out).await?;
-        out.clear();
     }
     let upstream = match plan(&startup.parameters, door) {
         Ok(upstream) => upstream,
-        Err(refusal) => return Err(refuse(stream, &refusal).await),
+        Err(refusal) => return Err(refuse_after(out, client.stream, &refusal).await),
     };
-    if !trusted {
-        authenticate(stream, door).await?;
-    }
-    wire::authentication(&Authentication::Ok, &mut out);
-    stream.write_all(&out).await?;
-    stream.flush().await?;
+    let mut greeting = match trusted {
+        true => out,
+        false => authenticate(&mut client, out, door).await?,
+    };
+    wire::authentication(&Authentication::Ok, &mut greeting);
     Ok(Welcome {
         sent: startup.parameters,
         upstream,
         secret_length: if version == PROTOCOL_3_2 { 32 } else { 4 },
+        greeting,
+        early: client.heard,
     })
 }
 
-async fn authenticate(stream: &mut Stream, door: &Door) -> Result<(), HandshakeError> {
-    let mut out = BytesMut::new();
+/// Asks for the password, behind what is in `out`; returns what is left to say.
+async fn authenticate(
+    client: &mut Hearing<'_>,
+    mut out: BytesMut,
+    door: &Door,
+) -> Result<BytesMut, HandshakeError> {
     wire::authentication(&Authentication::Sasl(vec![SCRAM_SHA_256.to_owned()]), &mut out);
-    stream.write_all(&out).await?;
-    stream.flush().await?;
-    let first = read_password(stream).await?;
+    client.say(&out).await?;
+    let first = client.password().await?;
     let (mechanism, data) = wire::parse_sasl_initial(&first)?;
     if mechanism != SCRAM_SHA_256 {
         let message = format!("pgate authenticates by {SCRAM_SHA_256} only");
-        return Err(refuse(stream, &own("28000", message, "")).await);
+        return Err(refuse(client.stream, &own("28000", message, "")).await);
     }
     let nonce = super::random_text();
     let server = match ServerFirst::new(door.verifier.clone(), data, &nonce) {
         Ok(server) => server,
-        Err(error) => return Err(refuse(stream, &own("08P01", error.to_string(), "")).await),
+        Err(error) => {
+            return Err(refuse(client.stream, &own("08P01", error.to_string(), "")).await);
+        }
     };
     out.clear();
     let challenge = server.message().as_bytes().to_vec();
     wire::authentication(&Authentication::SaslContinue(challenge), &mut out);
-    stream.write_all(&out).await?;
-    stream.flush().await?;
-    let last = read_password(stream).await?;
+    client.say(&out).await?;
+    let last = client.password().await?;
     let proof = last.get(wire::HEADER..).unwrap_or_default();
     match server.finish(proof) {
         Ok(message) => {
             out.clear();
             wire::authentication(&Authentication::SaslFinal(message.into_bytes()), &mut out);
-            stream.write_all(&out).await?;
-            Ok(())
+            Ok(out)
         }
         Err(_) => {
             let message = format!("password authentication failed for user \"{}\"", door.user);
             let hint = "The password is this session's own: pgate prints it, and PGPASSWORD holds \
                         it in the commands that pgate starts.";
-            Err(refuse(stream, &own("28P01", message, hint)).await)
+            Err(refuse(client.stream, &own("28P01", message, hint)).await)
         }
     }
-}
-
-async fn read_password(stream: &mut Stream) -> Result<Vec<u8>, HandshakeError> {
-    let mut message = vec![0; wire::HEADER];
-    stream.read_exact(&mut message).await?;
-    let header = wire::header(&message)?.ok_or(WireError::Unexpected("SASLResponse"))?;
-    if header.tag != b'p' {
-        return Err(WireError::Unexpected("SASLResponse").into());
-    }
-    if header.length > BEFORE_AUTHENTICATION {
-        let length = u32::try_from(header.length).unwrap_or(u32::MAX);
-        return Err(WireError::Length { length, limit: BEFORE_AUTHENTICATION }.into());
-    }
-    message.resize(header.length, 0);
-    stream.read_exact(&mut message[wire::HEADER..]).await?;
-    Ok(message)
 }
 
 /// What a client is told that took too long over its start-up.
@@ -245,7 +281,15 @@ fn own(sqlstate: &'static str, message: String, hint: &str) -> Refusal {
 
 /// Tells a client that it is refused.
 pub(super) async fn refuse(stream: &mut Stream, refusal: &Refusal) -> HandshakeError {
-    let mut out = BytesMut::new();
+    refuse_after(BytesMut::new(), stream, refusal).await
+}
+
+/// The same behind what it hasn't been told yet.
+pub(super) async fn refuse_after(
+    mut out: BytesMut,
+    stream: &mut Stream,
+    refusal: &Refusal,
+) -> HandshakeError {
     ErrorFields::new("FATAL", refusal.sqlstate, &refusal.message)
         .with(field::DETAIL, &refusal.detail)
         .with(field::HINT, &refusal.hint)

@@ -214,9 +214,9 @@ impl Listener {
                 Ok(Caller { stream: Stream::Unix(stream), transport: "unix", trusted })
             }
             tcp = self.tcp.accept() => {
-                let (stream, _) = tcp?;
+                let (stream, peer) = tcp?;
                 // They fail for a client that has gone again, which reading will show.
-                let _ = stream.set_nodelay(true).and_then(|()| stream::keep_alive(&stream));
+                let _ = stream.set_nodelay(true).and_then(|()| stream::keep_alive(&stream, peer));
                 Ok(Caller { stream: Stream::Tcp(stream), transport: "tcp", trusted: false })
             }
         }

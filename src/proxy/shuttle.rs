@@ -33,7 +33,7 @@ use super::{
     upstream::Upstream,
 };
 use crate::{
-    journal::EndReason,
+    journal::{EndReason, Record},
     wire::{self, ErrorFields},
 };
 
@@ -86,6 +86,9 @@ pub(super) struct Shuttle {
     /// The control plane's word that it has the lines of what is to be sent, where the role
     /// demands it.
     receipt: Option<Confirmation>,
+    /// Outcomes that aren't in the log yet: the client is given them first, which has
+    /// been waiting.
+    outcomes: Vec<Record>,
     /// Whether the others have had their turn since there was something to send for which
     /// the log owes a line.
     gave_way: bool,
@@ -125,6 +128,7 @@ impl Shuttle {
             started,
             decision: None,
             receipt: None,
+            outcomes: Vec::new(),
             gave_way: false,
             review: None,
             review_is_new: false,
@@ -288,6 +292,12 @@ impl Shuttle {
             self.client_flush = false;
             return Poll::Ready(Moved::ClientGone);
         }
+        if let Err(error) = self.record_outcomes() {
+            self.unrecorded(&error);
+            return Poll::Ready(Moved::Bytes);
+        }
+        let Self { session, client, upstream, .. } = self;
+        let server = &mut upstream.stream;
         let mut space = [MaybeUninit::uninit(); READ];
         if session.to_client().len() < HIGH_WATER && !self.from_server.rests(cx) {
             let mut bytes = ReadBuf::uninit(&mut space);
@@ -327,6 +337,16 @@ impl Shuttle {
     fn effects(&mut self) -> Option<String> {
         let mut closing = None;
         while let Some(effect) = self.session.effect() {
+            let effect = match effect {
+                Effect::Record(outcome @ Record::Completion(_)) => {
+                    self.outcomes.push(outcome);
+                    continue;
+                }
+                effect => effect,
+            };
+            if let Err(error) = self.record_outcomes() {
+                self.unrecorded(&error);
+            }
             match effect {
                 Effect::Decide { id, request } => {
                     match self.shared.admission.admit_known(request) {
@@ -367,7 +387,17 @@ impl Shuttle {
                 Effect::EndSession { reason, detail } => self.shared.end(reason, &detail),
             }
         }
+        if closing.is_some()
+            && let Err(error) = self.record_outcomes()
+        {
+            self.unrecorded(&error);
+        }
         closing
+    }
+
+    /// Puts the outcomes that have been kept into the log, ahead of what comes after them.
+    fn record_outcomes(&mut self) -> Result<(), Unrecorded> {
+        self.outcomes.drain(..).try_for_each(|outcome| self.shared.admission.record(&outcome))
     }
 
     fn decided(&mut self, id: u64, admitted: Admitted) {
@@ -421,7 +451,9 @@ impl Shuttle {
             let _ = timeout(FAREWELL_PATIENCE, cancelling).await;
         }
         let mut last = BytesMut::new();
-        wire::terminate(&mut last);
+        if !self.session.has_taken_leave() {
+            wire::terminate(&mut last);
+        }
         let server = &mut self.upstream.stream;
         let _ = timeout(FAREWELL_PATIENCE, async {
             server.write_all(&last).await?;

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -28,9 +29,13 @@ const SILENCE: Duration = Duration::from_secs(60);
 const ASKED_EVERY: Duration = Duration::from_secs(10);
 const ASKED: u32 = 6;
 
-/// Has the kernel find out when the peer is gone without a word (a machine that lost its
-/// power, a forgetful router): reads then fail after two minutes instead of never.
-pub(super) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+/// Has the kernel find out when the peer at this address is gone without a word (a machine
+/// that lost its power, a forgetful router): reads then fail after two minutes instead of
+/// never. A peer on this machine can't go like that.
+pub(super) fn keep_alive(stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
+    if peer.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, SILENCE)?;
     sockopt::set_tcp_keepintvl(stream, ASKED_EVERY)?;

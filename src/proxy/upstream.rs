@@ -48,6 +48,8 @@ const REPLICATION_ASKED: u32 = 10;
 const QUERY_PATIENCE: Duration = Duration::from_secs(60);
 /// The longest message during start-up, in bytes.
 const LONGEST_AT_START: usize = 64 * 1024;
+/// What a server usually sends at once before it is ready, and less than it, in bytes.
+const USUAL_START: usize = 1024;
 /// The most messages between authentication and the first ReadyForQuery.
 const MOST_AT_START: usize = 1000;
 /// The longest answer of a [`query_text`], in bytes.
@@ -299,7 +301,7 @@ impl UpstreamConfig {
         let mut upstream = Upstream {
             place: place.clone(),
             stream,
-            input: BytesMut::new(),
+            input: BytesMut::with_capacity(USUAL_START),
             key: None,
             parameters: Vec::new(),
         };
@@ -367,7 +369,7 @@ impl Upstream {
 
     /// What has come behind the start-up: nothing, with a server that keeps to the protocol.
     pub(super) fn take_input(&mut self) -> BytesMut {
-        self.input.split()
+        std::mem::take(&mut self.input)
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), UpstreamError> {

@@ -44,6 +44,8 @@ pub(super) struct ClientSide {
     waiting: usize,
     /// Bytes of a CopyData that are still to come, and whether they are forwarded.
     streaming: Option<(usize, bool)>,
+    /// Whether it has said Terminate.
+    left: bool,
     /// The current part of the pipeline: what lies between two Syncs.
     pub(super) part: u64,
     /// The empty name.
@@ -52,7 +54,14 @@ pub(super) struct ClientSide {
 
 impl Default for ClientSide {
     fn default() -> Self {
-        Self { input: BytesMut::new(), waiting: 0, streaming: None, part: 1, unnamed: "".into() }
+        Self {
+            input: BytesMut::new(),
+            waiting: 0,
+            streaming: None,
+            left: false,
+            part: 1,
+            unnamed: "".into(),
+        }
     }
 }
 
@@ -74,6 +83,11 @@ impl ClientSide {
 }
 
 impl Session {
+    /// Whether the server has been told that the client leaves.
+    pub fn has_taken_leave(&self) -> bool {
+        self.client.left && self.to_server.is_empty()
+    }
+
     /// Takes bytes from the client. `now` is the time since the connection's start.
     pub fn client_bytes(&mut self, bytes: &[u8], now: Duration) {
         if self.phase != Phase::Open {
@@ -389,6 +403,7 @@ impl Session {
                 wire::Fields::of_message(message, "Terminate")?.end()?;
                 self.to_server.extend_from_slice(message);
                 self.phase = Phase::Leaving;
+                self.client.left = true;
             }
             other => {
                 let what =

@@ -44,7 +44,8 @@ impl Place {
                 let mut stream =
                     TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
                 stream.set_nodelay(true)?;
-                stream::keep_alive(&stream)?;
+                let peer = stream.peer_addr()?;
+                stream::keep_alive(&stream, peer)?;
                 let Some(tls) = tls else { return Ok((Stream::Tcp(stream), unbound)) };
                 if tls.negotiation() == SslNegotiation::Postgres {
                     stream.write_all(&wire::ssl_request()).await?;
