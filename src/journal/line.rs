@@ -160,6 +160,7 @@ fn json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) -> Result<(), Line
     serde_json::to_writer(out, value).map_err(|_| LineError::NotARecord)
 }
 
+#[inline]
 fn text(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }

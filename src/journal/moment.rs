@@ -12,44 +12,44 @@ const SECONDS_A_DAY: i64 = 86_400;
 /// Puts the text of `at` (RFC 3339, UTC, no more digits than it needs) behind what is in
 /// `out`.
 pub(super) fn put(at: Timestamp, out: &mut Vec<u8>) {
-    let day = at.as_second().div_euclid(SECONDS_A_DAY);
+    let (year, month, day) = civil(at.as_second().div_euclid(SECONDS_A_DAY));
     let second = at.as_second().rem_euclid(SECONDS_A_DAY);
     let nanosecond = at.subsec_nanosecond();
-    let (year, month, day) = civil(day);
     if !(0..=9999).contains(&year) || nanosecond < 0 {
         // Writing to a vector can't fail.
         let _ = write!(out, "{at}");
         return;
     }
-    digits::<4>(year, out);
-    for (mark, number) in [
-        (b'-', month),
-        (b'-', day),
-        (b'T', second / 3600),
-        (b':', second / 60 % 60),
-        (b':', second % 60),
-    ] {
-        out.push(mark);
-        digits::<2>(number, out);
+    let mut text = *b"0000-00-00T00:00:00";
+    let pairs = [
+        (0, year / 100),
+        (2, year % 100),
+        (5, month),
+        (8, day),
+        (11, second / 3600),
+        (14, second / 60 % 60),
+        (17, second % 60),
+    ];
+    for (at, number) in pairs {
+        text[at] += digit(number / 10);
+        text[at + 1] += digit(number);
     }
+    out.extend_from_slice(&text);
     if nanosecond > 0 {
-        out.push(b'.');
-        digits::<9>(nanosecond.into(), out);
-        while out.last() == Some(&b'0') {
-            out.pop();
+        let (mut fraction, mut left) = (*b".000000000", i64::from(nanosecond));
+        for place in fraction.iter_mut().skip(1).rev() {
+            *place += digit(left);
+            left /= 10;
         }
+        let length = fraction.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+        out.extend_from_slice(&fraction[..length]);
     }
     out.push(b'Z');
 }
 
-/// The last `N` decimal digits of a number that isn't negative.
-fn digits<const N: usize>(mut number: i64, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; N];
-    for digit in digits.iter_mut().rev() {
-        *digit += u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-    }
-    out.extend_from_slice(&digits);
+/// The last decimal digit of a number that isn't negative.
+fn digit(number: i64) -> u8 {
+    u8::try_from(number % 10).unwrap_or_default()
 }
 
 /// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian

@@ -411,7 +411,7 @@ impl Admission {
         {
             return Err(changed_since_parse().into());
         }
-        if request.protocol != Protocol::Parse {
+        if request.protocol != Protocol::Parse && decided.lookups > 0 {
             let mut lookups = self.lookups();
             let per_minute = lookups.per_minute();
             lookups
@@ -495,6 +495,9 @@ impl Admission {
 
     /// Counts the values that a statement looks up.
     fn look_up(&self, values: u32) -> Result<(), Denied> {
+        if values == 0 {
+            return Ok(());
+        }
         let mut lookups = self.lookups();
         let per_minute = lookups.per_minute();
         lookups
