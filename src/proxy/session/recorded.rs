@@ -20,9 +20,12 @@ use crate::{
 
 /// The most rows of a statement that are kept.
 pub(super) const MOST_ROWS: u64 = 1_000;
-/// The most bytes of a statement that are kept: of names of columns, and of values with
-/// what each costs beside them. As JSON and in base64 they are a few times as many.
+/// The most bytes of a statement's rows that are kept: of values, and of what each costs
+/// beside them. As JSON and in base64 they are a few times as many.
 pub(super) const MOST_BYTES: usize = 256 * 1024;
+/// The same of its columns. They are counted apart, so that nobody can crowd rows out with
+/// names; sets whose columns don't fit are kept without.
+pub(super) const MOST_OF_COLUMNS: usize = 64 * 1024;
 /// The longest row that is held whole to be kept, in bytes; a longer one streams.
 pub(super) const LONGEST_ROW: usize = 1024 * 1024;
 /// What a set, a column, a row, a value, and one that is cut cost beside their bytes.
@@ -41,15 +44,24 @@ pub(super) struct Recorded {
     rows: u64,
     /// Bytes of these rows, as they came.
     bytes: u64,
-    /// What further rows may cost.
+    /// What further rows may cost, and further columns.
     left: usize,
+    left_to_columns: usize,
     /// Nothing more is kept.
     full: bool,
 }
 
 impl Default for Recorded {
     fn default() -> Self {
-        Self { sets: Vec::new(), in_set: false, rows: 0, bytes: 0, left: MOST_BYTES, full: false }
+        Self {
+            sets: Vec::new(),
+            in_set: false,
+            rows: 0,
+            bytes: 0,
+            left: MOST_BYTES,
+            left_to_columns: MOST_OF_COLUMNS,
+            full: false,
+        }
     }
 }
 
@@ -65,6 +77,24 @@ impl Recorded {
         self.full = self.rows == MOST_ROWS;
     }
 
+    /// The set that begins with a row.
+    fn begin(&mut self, row: &Row<'_>) -> ResultSet {
+        let cost = row.columns.iter().map(|column| COLUMN + column.name.len()).sum::<usize>();
+        let columns = match self.left_to_columns.checked_sub(cost) {
+            Some(left) => {
+                self.left_to_columns = left;
+                row.columns
+            }
+            None => &[],
+        };
+        let columns = columns.iter().map(|column| ResultColumn {
+            name: column.name.clone(),
+            type_oid: column.type_oid,
+            format: format_of(column.binary),
+        });
+        ResultSet { columns: columns.collect(), copy: row.copy, rows: Vec::new() }
+    }
+
     /// None where there isn't room: then nothing is kept.
     fn try_keep(&mut self, row: Row<'_>) -> Option<()> {
         let mut left = self.left.checked_sub(ROW)?;
@@ -75,9 +105,9 @@ impl Recorded {
         });
         let values = values.collect::<Option<Vec<_>>>()?;
         if !self.in_set {
-            let names = row.columns.iter().map(|column| COLUMN + column.name.len()).sum::<usize>();
-            left = left.checked_sub(SET + names)?;
-            self.sets.push(row.begin());
+            left = left.checked_sub(SET)?;
+            let set = self.begin(&row);
+            self.sets.push(set);
             self.in_set = true;
         }
         self.left = left;
@@ -126,16 +156,6 @@ impl Row<'_> {
                 asked.copied().unwrap_or(false)
             }
         }
-    }
-
-    /// The set that begins with it.
-    fn begin(&self) -> ResultSet {
-        let columns = self.columns.iter().map(|column| ResultColumn {
-            name: column.name.clone(),
-            type_oid: column.type_oid,
-            format: format_of(column.binary),
-        });
-        ResultSet { columns: columns.collect(), copy: self.copy, rows: Vec::new() }
     }
 }
 
