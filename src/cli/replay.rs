@@ -1,5 +1,7 @@
 //! `pgate replay`: a session log, told on the terminal at the pace that it happened.
 
+mod results;
+
 use std::{process::ExitCode, time::Duration};
 
 use console::style;
@@ -155,6 +157,7 @@ fn tell(record: &Record) -> Vec<String> {
         }
         Record::Statement(statement) => tell_statement(statement),
         Record::Hold(hold) => vec![tell_hold(hold)],
+        Record::Results(results) => results::tell(results),
         Record::Completion(completion) => vec![tell_completion(completion)],
         Record::Setting { connection, name, value } => {
             let text = format!("connection {connection}: {} = {}", escaped(name), escaped(value));

@@ -276,6 +276,7 @@ fn read_quickly(line: &[u8]) -> Option<Entry> {
     let record = match kind {
         "statement" => Record::Statement(serde_json::from_str(&object()).ok()?),
         "completion" => Record::Completion(serde_json::from_str(&object()).ok()?),
+        "results" => Record::Results(serde_json::from_str(&object()).ok()?),
         _ => return None,
     };
     Some(Entry {
@@ -457,6 +458,34 @@ mod tests {
         let line = encode(&entry).unwrap();
         assert_eq!(decode(&line).unwrap(), entry);
         assert!(String::from_utf8_lossy(&line).contains(r#""type":"planned","connection":1"#));
+    }
+
+    #[test]
+    fn results_read_back_as_they_were_written_in_one_spelling() {
+        let prev = LineHash::NONE;
+        let entry = Entry { seq: 7, at: sample::at(0), prev, record: sample::results(2) };
+        let line = String::from_utf8(encode(&entry).unwrap()).unwrap();
+        assert_eq!(decode(line.as_bytes()).unwrap(), entry);
+        assert_eq!(serde_json::from_str::<Entry>(&line).unwrap(), entry);
+        let said = concat!(
+            r#""type":"results","connection":1,"statement":2,"sets":[{"columns":["#,
+            r#"{"name":"id","type":23,"format":"binary"},{"name":"e","type":25,"format":"text"}],"#,
+            r#""rows":[[{"binary":"AAAAAQ=="},"a***@example.com"],[null,{"cut":{"bytes":9000,"#,
+        );
+        assert!(line.contains(said), "{line}");
+        for (case, other) in [
+            ("an unknown field of a value", line.replacen(r#"{"binary""#, r#"{"a":1,"binary""#, 1)),
+            ("two kinds at once", line.replacen(r#"{"binary""#, r#"{"cut":null,"binary""#, 1)),
+            ("an unknown field of a set", line.replacen(r#"{"columns""#, r#"{"a":1,"columns""#, 1)),
+            ("a number for a value", line.replacen("null", "1", 1)),
+            (
+                "nothing for what was cut",
+                line.replacen(r#""cut":{"rows":3,"bytes":40}"#, r#""cut":null"#, 1),
+            ),
+        ] {
+            assert_ne!(other, line, "{case}");
+            assert!(decode(other.as_bytes()).is_err(), "{case}: {other}");
+        }
     }
 
     #[test]

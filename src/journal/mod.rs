@@ -26,8 +26,9 @@ pub use line::{LONGEST_LINE, LineError, LineHash, Lines, RawLine, decode, encode
 pub use logged_verdict::LoggedVerdict;
 pub use receive::{Accepted, LONGEST_SEGMENT, ReceiveError, Receiver, StartError};
 pub use record::{
-    Completion, ConnectionEnd, ConnectionStart, End, EndReason, Entry, HoldEvent, HoldRecord,
-    Parameter, PlannedRecord, Protocol, Receipt, Record, Start, StatementRecord,
+    Completion, ConnectionEnd, ConnectionStart, CutRows, CutValue, End, EndReason, Entry,
+    HoldEvent, HoldRecord, Parameter, PlannedRecord, Protocol, Receipt, Record, ResultColumn,
+    ResultSet, ResultsRecord, Start, StatementRecord, Value, ValueFormat,
 };
 pub use report::{Closed, Notice, Place, Problem, Received, Report, Wrong};
 pub use verify::verify;

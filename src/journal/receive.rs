@@ -281,6 +281,7 @@ impl Receiver {
             Record::Connect(_)
             | Record::Disconnect(_)
             | Record::Completion(_)
+            | Record::Results(_)
             | Record::Planned(_)
             | Record::Hold(_)
             | Record::Setting { .. }

@@ -43,6 +43,9 @@ pub enum Record {
     Statement(Box<StatementRecord>),
     /// What became of a held statement: between its own line and its completion.
     Hold(Box<HoldRecord>),
+    /// The rows of a statement as the client got them, where the role has them recorded
+    /// and there were any; before its completion.
+    Results(Box<ResultsRecord>),
     /// The outcome of a statement that was forwarded.
     Completion(Completion),
     /// A setting of a connection changed, as the server reported it.
@@ -268,6 +271,94 @@ pub enum HoldEvent {
         /// Why, in words.
         reason: String,
     },
+}
+
+/// The rows that a statement has returned, as they went to the client: masked, and none that
+/// was withheld. What is kept is its beginning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultsRecord {
+    /// The client connection.
+    pub connection: u32,
+    /// The statement's number.
+    pub statement: u64,
+    /// One for each result with rows: a Query may have several.
+    pub sets: Vec<ResultSet>,
+    /// What the client got beyond them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<CutRows>,
+}
+
+/// Rows of the same columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultSet {
+    /// Their columns; none where they aren't known, as those of COPY.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<ResultColumn>,
+    /// The format of COPY, where it is what COPY sends: each row is then one value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<ValueFormat>,
+    /// Their values.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// A column of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultColumn {
+    /// Its name.
+    pub name: String,
+    /// The OID of its type.
+    #[serde(rename = "type")]
+    pub type_oid: u32,
+    /// The format of its values.
+    pub format: ValueFormat,
+}
+
+/// How PostgreSQL writes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueFormat {
+    /// As text.
+    Text,
+    /// In its type's binary format.
+    Binary,
+}
+
+/// A value of a result: `null`, a string, or an object that says what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// NULL.
+    Null,
+    /// A value in text format.
+    Text(String),
+    /// A value in binary format, or one that isn't UTF-8.
+    Binary {
+        /// In base64.
+        binary: String,
+    },
+    /// A value too long to keep.
+    Cut {
+        /// What is known of it.
+        cut: CutValue,
+    },
+}
+
+/// A value too long to keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutValue {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its SHA-256, in hex.
+    pub sha256: String,
+}
+
+/// Rows that the client got and the log doesn't have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutRows {
+    /// How many.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// The outcome of a statement.

@@ -129,6 +129,38 @@ pub(crate) fn completion(statement: u64) -> Record {
     })
 }
 
+pub(crate) fn results(statement: u64) -> Record {
+    let column =
+        |name: &str, type_oid, format| ResultColumn { name: name.into(), type_oid, format };
+    let cut = CutValue { bytes: 9_000, sha256: LineHash::of(b"long").to_string() };
+    Record::Results(Box::new(ResultsRecord {
+        connection: 1,
+        statement,
+        sets: vec![
+            ResultSet {
+                columns: vec![
+                    column("id", 23, ValueFormat::Binary),
+                    column("e", 25, ValueFormat::Text),
+                ],
+                copy: None,
+                rows: vec![
+                    vec![
+                        Value::Binary { binary: "AAAAAQ==".into() },
+                        Value::Text("a***@example.com".into()),
+                    ],
+                    vec![Value::Null, Value::Cut { cut }],
+                ],
+            },
+            ResultSet {
+                columns: Vec::new(),
+                copy: Some(ValueFormat::Text),
+                rows: vec![vec![Value::Text("1\tx\n".into())]],
+            },
+        ],
+        cut: Some(CutRows { rows: 3, bytes: 40 }),
+    }))
+}
+
 pub(crate) fn end() -> Record {
     Record::End(End { reason: EndReason::Closed, detail: String::new() })
 }

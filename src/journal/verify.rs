@@ -177,12 +177,8 @@ impl<'a> Verifier<'a> {
                 }
             }
             Record::Hold(hold) => self.hold(hold),
-            Record::Completion(completion) => {
-                let statement = completion.statement;
-                if self.unapproved.remove(&statement) {
-                    self.report.problem(line, Wrong::RanUnapproved { statement });
-                }
-            }
+            Record::Results(results) => self.ran(line, results.statement),
+            Record::Completion(completion) => self.ran(line, completion.statement),
             Record::Connect(_)
             | Record::Disconnect(_)
             | Record::Planned(_)
@@ -207,6 +203,13 @@ impl<'a> Verifier<'a> {
         self.report.approved += approved;
         if approved > 0 {
             self.unapproved.remove(&hold.statement);
+        }
+    }
+
+    /// A statement has had a result, or an outcome.
+    fn ran(&mut self, line: u64, statement: u64) {
+        if self.unapproved.remove(&statement) {
+            self.report.problem(line, Wrong::RanUnapproved { statement });
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Condition, Credential, Policy, Predicates, Role, Rule, RuleRef, masking};
+use super::{Condition, Credential, Policy, Predicates, Record, Role, Rule, RuleRef, masking};
 use crate::sql::Action;
 
 /// A layer that enforces rules (DESIGN, section 3).
@@ -242,6 +242,12 @@ impl Grounds {
             let says = format!("LISTEN and NOTIFY may name {channel}");
             add(&format!("channels[{at}]"), None, says, proxy());
         }
+        if role.record == Record::Results {
+            let says = "results are in the session log as the client got them, up to 1000 rows \
+                        or 256 KiB a statement";
+            let note = "what a direct connection gets isn't".to_owned();
+            add("record", None, says.to_owned(), (vec![Layer::Proxy], Some(note)));
+        }
         if !role.search_path.is_empty() {
             let says = format!("unqualified names mean {}", role.search_path.join(", "));
             let (layers, _) = self.both();
@@ -358,6 +364,7 @@ search_path = ["shop"]
                 { actions = ["drop"] },
             ]
             limits = { bytes = "1MiB", statements_per_minute = 60 }
+            record = "results"
             [role.migrator]
             targets = ["t"]
             owner = "app_owner"
@@ -381,6 +388,7 @@ search_path = ["shop"]
             "role.clerk.deny[3] | true | drop on everything | ",
             "role.clerk.limits.bytes | false | 1048576 bytes of rows a statement | ",
             "role.clerk.limits.statements_per_minute | false | 60 statements a minute and session | ",
+            "role.clerk.record | false | results are in the session log as the client got them, up to 1000 rows or 256 KiB a statement | what a direct connection gets isn't",
             "role.migrator.allow[0] | false | ddl on everything | sessions have the rights of app_owner, which this doesn't narrow",
             "role.migrator.deny[0] | false | drop on everything | sessions have the rights of app_owner, which this doesn't narrow",
         ];

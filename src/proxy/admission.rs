@@ -319,7 +319,7 @@ impl Admission {
         let now = Timestamp::now();
         self.written(match record {
             // It has happened, and nothing waits for its line.
-            Record::Completion(_) => self.spool.append_behind(record, now),
+            Record::Completion(_) | Record::Results(_) => self.spool.append_behind(record, now),
             _ => self.spool.append(record, now).map(drop),
         })
     }

@@ -9,6 +9,7 @@ mod faults;
 mod killed;
 mod middleman;
 mod migrations;
+mod recorded;
 mod signals;
 mod strict;
 mod tampering;
@@ -36,8 +37,8 @@ use crate::harness::{self, Ran, pgate};
 /// How long anything may take before its test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A role without limits, for results that are large, and one whose every statement the
-/// control plane has on record before it runs.
+/// A role without limits, for results that are large, one whose every statement the
+/// control plane has on record before it runs, and one whose results are recorded.
 const ROLES: &str = r#"
 [role.strict]
 about = "Nothing runs that isn't on record"
@@ -45,6 +46,7 @@ targets = ["prod-db"]
 search_path = ["shop"]
 allow = [{ actions = ["select", "insert"], on = ["shop.*"] }]
 audit = "strict"
+record = "results"
 
 [[access]]
 who = { group = "engineering" }
@@ -63,15 +65,31 @@ who = { group = "engineering" }
 role = "bulk"
 target = "prod-db"
 approval = "auto"
+
+[role.recorded]
+about = "Read the shop, on record"
+targets = ["prod-db"]
+search_path = ["shop"]
+allow = [{ actions = ["select"], on = ["shop.*"] }]
+mask = [{ columns = ["shop.customers.email"], with = "email" }]
+detect = ["card"]
+functions = ["pg_catalog.pg_sleep"]
+record = "results"
+
+[[access]]
+who = { group = "engineering" }
+role = "recorded"
+target = "prod-db"
+approval = "auto"
 "#;
 
 /// Who sits at the desks of these tests, besides Dan, who reviews: one for each test,
 /// so that no test meets another's grants or what another left in its spool.
-const ENGINEERS: [&str; 32] = [
+const ENGINEERS: [&str; 34] = [
     "codes", "failure", "fills", "places", "environs", "password", "events", "string", "waits",
     "unread", "tamper", "alters", "twice", "revoked", "expires", "signals", "early", "garbage",
     "skewed", "away", "nonsense", "killed", "lease", "terminal", "prompt", "bulk", "job", "wire",
-    "slow", "spare", "strict", "silent",
+    "slow", "spare", "strict", "silent", "recorded", "binary",
 ];
 
 /// A stage of these tests' own.

@@ -303,6 +303,8 @@ fn a_held_statement_that_ran_without_an_approval_is_a_problem() {
     assert_eq!(ran(vec![raised.clone(), denied]), unapproved);
     assert_eq!(ran(vec![raised]), unapproved);
     assert_eq!(ran(vec![]), unapproved);
+    let shown = written(vec![held(3, "DELETE FROM t"), sample::results(3)]);
+    assert_eq!(wrongs(&shown).into_iter().map(|(_, wrong)| wrong).collect::<Vec<_>>(), unapproved);
     assert_eq!(wrongs(&written(vec![held(3, "DELETE FROM t")])), []);
 }
 

@@ -124,18 +124,6 @@ pub(super) fn read(name: &str, section: &Section<'_>) -> Role {
     }
 }
 
-/// Something that the language has and this version doesn't enforce: it is read, so
-/// that its own problems are told too, and refused.
-fn not_yet(entry: &Entry<'_>) {
-    entry.problem(
-        format!(
-            "`{}` is part of the language, but this version doesn't enforce it yet",
-            entry.path
-        ),
-        Some("leave it out: a rule that nothing enforces would only look safe".to_owned()),
-    );
-}
-
 fn lifetimes(section: &Section<'_>) -> (u64, u64) {
     let read = |key: &str| section.get(key).and_then(|entry| entry.duration_seconds());
     let (ttl, max_ttl) = (read("ttl"), read("max_ttl"));
@@ -489,11 +477,7 @@ fn owner(section: &Section<'_>) -> Option<String> {
 fn record(section: &Section<'_>) -> Record {
     let Some(entry) = section.get("record") else { return Record::default() };
     let words = [("statements", Record::Statements), ("results", Record::Results)];
-    let record = entry.word(&words).unwrap_or_default();
-    if record == Record::Results {
-        not_yet(&entry);
-    }
-    record
+    entry.word(&words).unwrap_or_default()
 }
 
 fn audit(section: &Section<'_>) -> Audit {

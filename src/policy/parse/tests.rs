@@ -1,6 +1,6 @@
 use super::*;
 use crate::policy::{
-    AccessApproval, Credential, MaskKind, Predicates, Reviewers, Role, SecretRef, Who,
+    AccessApproval, Credential, MaskKind, Predicates, Record, Reviewers, Role, SecretRef, Who,
 };
 
 /// Blocks of `=== what`, a policy file, `---`, and what must be said of it: one
@@ -142,7 +142,11 @@ fn a_secret_in_the_wrong_place_is_never_repeated() {
 
 #[test]
 fn a_role_travels_as_a_document_and_comes_back_the_same() {
-    for role in sample().roles.into_values() {
+    let roles = sample().roles.into_values().flat_map(|role| {
+        let recorded = Role { record: Record::Results, ..role.clone() };
+        [role, recorded]
+    });
+    for role in roles {
         let document = role.to_document();
         assert_eq!(document, role.to_document());
         let back = Role::from_document(&document).expect("our own document");

@@ -12,7 +12,7 @@ use crate::proxy::allowance::Cap;
 use crate::{
     grant::HoldId,
     mask::Detection,
-    policy::{Role, RuleRef},
+    policy::{Record, Role, RuleRef},
     proxy::{
         allowance::Allowance,
         ruling::{Decided, Ruling},
@@ -89,6 +89,7 @@ pub struct Permit {
     runs: Arc<[String]>,
     masked_columns: Arc<HashSet<(Oid, AttributeNumber)>>,
     detection: Option<Arc<Detection>>,
+    records_results: bool,
 }
 
 impl Permit {
@@ -118,6 +119,7 @@ impl Permit {
             runs: Arc::clone(&decided.runs),
             masked_columns: ruling.masked().clone(),
             detection,
+            records_results: role.record == Record::Results,
             leave,
         }
     }
@@ -189,6 +191,16 @@ impl Permit {
         self.detection.as_ref()
     }
 
+    /// Whether its rows are recorded as the client gets them.
+    pub fn records_results(&self) -> bool {
+        self.records_results
+    }
+
+    /// Whether its rows are read on their way, and their columns must be known.
+    pub fn reads_rows(&self) -> bool {
+        self.detection.is_some() || self.records_results
+    }
+
     /// A permit for tests of the machine and of the engine.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn for_test(
@@ -217,6 +229,7 @@ impl Permit {
             runs: Arc::from([]),
             masked_columns: Arc::new(masked_columns),
             detection: None,
+            records_results: false,
         }
     }
 
@@ -236,6 +249,12 @@ impl Permit {
         let written = Some(Arc::new(Cap::for_test(most)));
         let allowance = Allowance { written, ..self.allowance };
         Self { allowance, decided_when_run: true, ..self }
+    }
+
+    /// The same permit for rows that are recorded.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn recording_for_test(self) -> Self {
+        Self { records_results: true, ..self }
     }
 
     /// The same permit for rows that are looked through.

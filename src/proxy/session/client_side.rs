@@ -31,7 +31,7 @@ const LONGEST_HELD: usize = 80 * 1024 * 1024;
 /// The capacity that an empty buffer may keep, in bytes.
 const KEPT: usize = 256 * 1024;
 /// The longest value that the log keeps, in bytes.
-const LONGEST_LOGGED: usize = 8 * 1024;
+pub(super) const LONGEST_LOGGED: usize = 8 * 1024;
 /// The most names of prepared statements or portals on one connection.
 const MOST_NAMES: usize = 100_000;
 
@@ -236,7 +236,7 @@ impl Session {
             Ok(parse) => Bytes::copy_from_slice(parse.types),
             Err(error) => return self.violation(&error.to_string()),
         };
-        let (waits, looks) = (permit.may_wait(), permit.detection().is_some());
+        let (waits, looks) = (permit.may_wait(), permit.reads_rows());
         let columns = OnceLock::new();
         let prepared = Arc::new(Prepared { sql, types, permit: Arc::new(permit), columns });
         let part = self.client.part;

@@ -1,12 +1,10 @@
 //! Rows of a role with `detect`: held whole, looked through, and forwarded with what
 //! was found masked. What was found is an alert in the log, once the statement is over.
+//! Rows that are recorded come the same way, and are recorded as they are forwarded.
 
 use std::sync::Arc;
 
-use super::{
-    Session,
-    pending::{Expected, Run},
-};
+use super::{Session, pending::Run};
 use crate::{
     journal::Record,
     mask::Column,
@@ -14,39 +12,39 @@ use crate::{
 };
 
 impl Session {
-    /// Whether the rows that come now have to be looked through.
-    pub(super) fn looks_into_rows(&mut self) -> bool {
-        self.pending.run().is_some_and(|run| run.permit.detection().is_some())
+    /// Whether the row that comes now has to be looked through, or recorded.
+    pub(super) fn looks_into_rows(&mut self, row: Header) -> bool {
+        let looks = |run: &mut Run| run.permit.detection().is_some() || run.records(row.length);
+        self.pending.run().is_some_and(looks)
     }
 
-    /// A row of a statement whose results are looked through.
+    /// A row of a statement whose results are looked through, or recorded.
     pub(super) fn whole_row(&mut self, message: &[u8], header: Header) -> Result<(), WireError> {
         self.row(header)?;
         if !self.server.row_forwarded() {
             return Ok(());
         }
         let Some(run) = self.pending.run() else { return Err(WireError::OutOfPlace(header.tag)) };
-        let Some(detection) = run.permit.detection().cloned() else {
-            self.to_client.extend_from_slice(message);
-            return Ok(());
+        let new = match run.permit.detection().cloned() {
+            None => None,
+            Some(detection) if header.tag == b'd' => {
+                detection.copy_data(message, run.copy_binary, &mut run.detected)?
+            }
+            Some(detection) => {
+                let columns = run.columns();
+                detection.data_row(message, &columns, &mut run.detected)?
+            }
         };
-        let new = if header.tag == b'd' {
-            detection.copy_data(message, run.copy_binary, &mut run.detected)?
-        } else {
-            let columns = run.columns();
-            detection.data_row(message, &columns, &mut run.detected)?
-        };
-        match new {
-            Some(new) => self.to_client.extend_from_slice(&new),
-            None => self.to_client.extend_from_slice(message),
-        }
+        let sent = new.as_deref().unwrap_or(message);
+        run.record_row(sent, header)?;
+        self.to_client.extend_from_slice(sent);
         Ok(())
     }
 
     /// The RowDescription of a Query: its rows come next, in the formats that it says.
     pub(super) fn note_columns(&mut self, message: &[u8]) -> Result<(), WireError> {
-        if self.looks_into_rows()
-            && let Some(Expected::Query(run)) = self.pending.front()
+        if let Some(run) = self.pending.run()
+            && run.permit.reads_rows()
         {
             run.columns = Some(described(message)?);
         }

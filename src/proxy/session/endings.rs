@@ -81,7 +81,7 @@ impl Session {
     }
 
     /// A statement has come to its end.
-    pub(super) fn complete(&mut self, run: Run, now: Duration) {
+    pub(super) fn complete(&mut self, mut run: Run, now: Duration) {
         if !run.tags.is_empty() {
             match run.permit.forget() {
                 Forget::Nothing => {}
@@ -95,6 +95,7 @@ impl Session {
         }
         self.parts.add(&run);
         self.report_detected(&run);
+        self.record_results(&mut run);
         let completion = run.completion(self.config.connection, now);
         self.record(Record::Completion(completion));
     }

@@ -24,6 +24,7 @@ mod names;
 mod pending;
 #[cfg(any(test, fuzzing))]
 pub mod play;
+mod recorded;
 mod returned;
 mod server_side;
 mod substitute;
@@ -364,6 +365,7 @@ impl Session {
 
     fn close_quietly(&mut self, reason: String) {
         self.withdraw(&reason);
+        self.record_unfinished();
         self.phase = Phase::Closed;
         self.waiting = Waiting::Nothing;
         self.effects.push_back(Effect::Close { reason });

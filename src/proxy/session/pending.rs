@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     names::{Portal, Prepared},
+    recorded::Recorded,
     returned::Left,
 };
 use crate::{
@@ -45,8 +46,10 @@ pub(super) struct Run {
     pub(super) columns: Option<Arc<[Column]>>,
     /// What was found in its rows.
     pub(super) detected: Detected,
+    /// What the log keeps of them, where the role has them recorded.
+    pub(super) recorded: Option<Box<Recorded>>,
     /// What is executed; none for a Query.
-    executes: Option<Arc<Portal>>,
+    pub(super) executes: Option<Arc<Portal>>,
 }
 
 impl Run {
@@ -64,6 +67,7 @@ impl Run {
             copy_binary: false,
             columns: None,
             detected: Detected::new(),
+            recorded: None,
             executes: None,
         }
     }

@@ -89,7 +89,7 @@ impl Session {
         }
         if self.server.partial.is_empty() {
             return match wire::header(bytes)? {
-                Some(header) if is_row(header.tag) && !self.looks_into_rows() => {
+                Some(header) if is_row(header.tag) && !self.looks_into_rows(header) => {
                     let whole = self.whole_rows(header.tag, bytes)?;
                     let (rows, rest) = bytes.split_at(whole);
                     *bytes = rest;
@@ -119,7 +119,7 @@ impl Session {
         self.server.partial.extend_from_slice(more);
         *bytes = rest;
         let Some(header) = wire::header(&self.server.partial)? else { return Ok(()) };
-        if is_row(header.tag) && !self.looks_into_rows() {
+        if is_row(header.tag) && !self.looks_into_rows(header) {
             self.row(header)?;
             let head = self.server.partial.split();
             if let Some((left, forward)) = self.server.streaming {
@@ -320,6 +320,7 @@ impl Session {
                 if self.trips(message)? {
                     return Ok(());
                 }
+                self.note_columns(message)?;
             }
             (b'3', Some(Expected::CloseStatement(_) | Expected::ClosePortal(_))) => {
                 match self.pending.pop() {
@@ -339,7 +340,7 @@ impl Session {
                 let described = self.pending.pop();
                 if tag == b'T' {
                     if let Some(Expected::OwnDescribe(_, prepared)) = described
-                        && prepared.permit.detection().is_some()
+                        && prepared.permit.reads_rows()
                     {
                         let _ = prepared.columns.set(detection::described(message)?);
                     }
@@ -365,6 +366,7 @@ impl Session {
             (b'C', Some(Expected::Query(run))) => {
                 run.add_tag(wire::command_tag(message)?);
                 run.copy = Copy::No;
+                run.end_set();
                 if let Some(refusal) = run.left.over()
                     && run.sqlstate.is_none()
                 {

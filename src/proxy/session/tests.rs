@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 mod detection;
 mod holds;
+mod recorded;
 mod unasked;
 
 use super::{Effect, Session, SessionConfig};
@@ -138,7 +139,13 @@ fn judge(request: &StatementRequest, statement: u64) -> Admitted {
     });
     let masked = rewritten.is_some();
     let limit = sql.contains("LIMITED").then_some(2);
-    let permit = Permit::for_test(statement, rewritten, masked, limit, &[(16_384, 3)]);
+    let mut permit = Permit::for_test(statement, rewritten, masked, limit, &[(16_384, 3)]);
+    if sql.contains("RECORDED") {
+        permit = permit.recording_for_test();
+    }
+    if sql.contains("COUNTED") {
+        permit = permit.counting_for_test(5);
+    }
     let detection = Detection::new(&[Detector::Email]).filter(|_| sql.contains("DETECT"));
     Admitted::Forward(match detection {
         Some(detection) => permit.detecting(detection),

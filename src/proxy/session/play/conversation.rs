@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 
 use super::{
-    alone,
+    Under, alone,
     machine::{Happened, Machine, NOTICE},
     server::{Server, Stands},
     statement::Said,
 };
-use crate::wire::{self, ErrorFields};
+use crate::{
+    journal::{Record, Value},
+    wire::{self, ErrorFields, HEADER},
+};
 
 /// Who is heard next, and how much of them.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +56,9 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Plays a script in this order of turns, and then to the end in a fair one.
-    pub(super) fn play(masks: bool, script: &[Said], turns: &[Turn]) -> Self {
+    pub(super) fn play(role: Under, script: &[Said], turns: &[Turn]) -> Self {
         let mut conversation = Self {
-            machine: Machine::new(masks),
+            machine: Machine::new(role),
             server: Server::new(Stands::Behind),
             script: script.iter().cloned().collect(),
             client: Vec::new(),
@@ -177,9 +180,38 @@ impl Conversation {
         self.machine.is_at_its_end();
     }
 
+    /// Where results are recorded, the log has the very rows that the client got, in order,
+    /// each statement's before its completion; elsewhere it has none.
+    pub(super) fn records_what_the_client_got(&self, role: Under) {
+        let (mut recorded, mut begun) = (Vec::new(), Vec::new());
+        for record in &self.machine.records {
+            match record {
+                Record::Results(results) => {
+                    assert_eq!(results.cut, None, "there is room for all of them");
+                    begun.push(results.statement);
+                    let rows = results.sets.iter().flat_map(|set| &set.rows).flatten();
+                    recorded.extend(rows.cloned());
+                }
+                Record::Completion(completion) => {
+                    let results = begun.iter().filter(|one| **one == completion.statement).count();
+                    assert_eq!(results, usize::from(role.records && completion.rows > 0));
+                }
+                _ => {}
+            }
+        }
+        let rows = messages(&self.machine.to_client).into_iter();
+        let rows = rows.filter(|message| b"Dd".contains(&message[0]) && role.records);
+        let rows = rows.map(|message| {
+            // A DataRow here has one value.
+            let value = message.get(if message[0] == b'D' { HEADER + 6 } else { HEADER }..);
+            Value::Text(String::from_utf8_lossy(value.unwrap_or_default()).into_owned())
+        });
+        assert_eq!(recorded, rows.collect::<Vec<_>>());
+    }
+
     /// In pieces of one byte the same comes of it.
-    pub(super) fn is_the_same_byte_by_byte(&self, masks: bool) {
-        let mut again = Machine::new(masks);
+    pub(super) fn is_the_same_byte_by_byte(&self, role: Under) {
+        let mut again = Machine::new(role);
         for what in &self.happened {
             match what {
                 Happened::Client(bytes) => {

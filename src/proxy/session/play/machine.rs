@@ -3,7 +3,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use super::statement::{MOST_WRITTEN, Statement};
+use super::{
+    Under,
+    statement::{MOST_WRITTEN, Statement},
+};
 use crate::{
     grant::HoldId,
     journal::{Protocol, Record},
@@ -43,6 +46,7 @@ struct Permitted {
 /// The machine, and all that has come out of it.
 #[derive(Debug)]
 pub(super) struct Machine {
+    role: Under,
     session: Session,
     pub(super) to_client: Vec<u8>,
     to_server: Vec<u8>,
@@ -61,9 +65,11 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(masks: bool) -> Self {
+    pub(super) fn new(role: Under) -> Self {
+        let masks = role.masks;
         let config = SessionConfig { connection: 1, masks, substitute: SUBSTITUTE.into() };
         Self {
+            role,
             session: Session::new(config),
             to_client: Vec::new(),
             to_server: Vec::new(),
@@ -195,6 +201,7 @@ impl Machine {
             original_position: Arc::new(|position| position),
         });
         let permit = Permit::for_test(self.statements, rewritten, false, None, &[]);
+        let permit = if self.role.records { permit.recording_for_test() } else { permit };
         let counted = matches!(statement, Some(Statement::Writes(_) | Statement::Overwrites));
         match request.protocol {
             Protocol::Simple if counted => {

@@ -22,6 +22,13 @@ use self::{
 /// The longest script, in steps.
 const MOST_STEPS: usize = 400;
 
+/// What the role says that the conversation is held under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Under {
+    masks: bool,
+    records: bool,
+}
+
 /// What every client says at last: out of a COPY, out of a part, out of a transaction,
 /// and something that must be answered.
 const FAREWELL: [Said; 4] =
@@ -30,7 +37,7 @@ const FAREWELL: [Said; 4] =
 /// Plays the conversation that `data` describes, and panics where a promise is broken.
 pub fn run(data: &[u8]) {
     let Some((how, data)) = data.split_first() else { return };
-    let masks = how.is_multiple_of(2);
+    let role = Under { masks: how & 1 == 0, records: how & 2 != 0 };
     let (said, order) = data.split_at(data.len() * 3 / 5);
     let script = said
         .chunks(3)
@@ -42,9 +49,10 @@ pub fn run(data: &[u8]) {
         .chain(FAREWELL)
         .collect::<Vec<_>>();
     let turns = order.chunks(2).map(Turn::read).collect::<Vec<_>>();
-    let mut played = Conversation::play(masks, &script, &turns);
+    let mut played = Conversation::play(role, &script, &turns);
     played.told_what_postgresql_alone_tells(&script);
-    played.is_the_same_byte_by_byte(masks);
+    played.records_what_the_client_got(role);
+    played.is_the_same_byte_by_byte(role);
 }
 
 /// What the client hears of PostgreSQL without pgate, where what policy refuses is an

@@ -24,10 +24,10 @@ fn seconds() -> Option<Duration> {
 #[test]
 fn a_refusal_anywhere_is_what_an_error_of_postgresql_is() {
     let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new(config);
     let (began, mut played) = (Instant::now(), 0);
     loop {
-        runner
+        // One that has had its cases runs no more.
+        TestRunner::new(config.clone())
             .run(&prop::collection::vec(any::<u8>(), 0..200), |data| {
                 run(&data);
                 Ok(())
