@@ -338,7 +338,7 @@ impl Shuttle {
         let mut closing = None;
         while let Some(effect) = self.session.effect() {
             let effect = match effect {
-                Effect::Record(outcome @ Record::Completion(_)) => {
+                Effect::Record(outcome @ (Record::Completion(_) | Record::Results(_))) => {
                     self.outcomes.push(outcome);
                     continue;
                 }
