@@ -117,6 +117,15 @@ pub enum Target<'a> {
     Portal(&'a str),
 }
 
+impl<'a> Target<'a> {
+    /// Its name.
+    pub fn name(self) -> &'a str {
+        match self {
+            Self::Statement(name) | Self::Portal(name) => name,
+        }
+    }
+}
+
 /// Reads a whole Describe or Close.
 pub fn parse_target(message: &[u8]) -> Result<Target<'_>, WireError> {
     let mut fields = Fields::of_message(message, "Describe or Close")?;

@@ -34,6 +34,9 @@ const KEPT: usize = 256 * 1024;
 const LONGEST_LOGGED: usize = 8 * 1024;
 /// The most names of prepared statements or portals on one connection.
 const MOST_NAMES: usize = 100_000;
+/// The longest name of a prepared statement or portal, in bytes. PostgreSQL keeps no more
+/// of one, so that longer ones which begin alike are one and the same to it.
+const LONGEST_NAME: usize = 63;
 
 /// The client's half of the machine.
 #[derive(Debug)]
@@ -92,6 +95,12 @@ impl Session {
             self.masked_columns = Arc::clone(permit.masked_columns());
         }
         let admitted = self.not_around_the_decision(admitted);
+        if let (Held::Query(_) | Held::Execute { .. }, Admitted::Forward(permit)) =
+            (&held, &admitted)
+            && !self.pending.is_skipping()
+        {
+            self.forget_ahead(permit);
+        }
         match (held, admitted) {
             (held, Admitted::Hold(review)) => return self.review(id, held, review, now),
             // An error has come meanwhile: the server would skip the message.
@@ -296,6 +305,9 @@ impl Session {
             }
             b'P' => {
                 let parse = wire::parse_parse(&message)?;
+                if self.refuses_name([parse.name]) {
+                    return Ok(());
+                }
                 let (name, sql): (Arc<str>, Arc<str>) = (parse.name.into(), parse.sql.into());
                 self.check_names();
                 let held = Held::Parse { message, name, sql: Arc::clone(&sql) };
@@ -304,7 +316,11 @@ impl Session {
             b'B' => self.bind(message)?,
             b'E' => self.execute(message)?,
             b'D' => {
-                let stage = match wire::parse_target(&message)? {
+                let target = wire::parse_target(&message)?;
+                if self.refuses_name([target.name()]) {
+                    return Ok(());
+                }
+                let stage = match target {
                     Target::Statement(_) => Describe::Parameters,
                     Target::Portal(name) => {
                         if self.defer_describe(name, &message, Expected::Describe(Describe::Row)) {
@@ -318,7 +334,11 @@ impl Session {
             }
             b'C' => {
                 let part = self.client.part;
-                let expected = match wire::parse_target(&message)? {
+                let target = wire::parse_target(&message)?;
+                if self.refuses_name([target.name()]) {
+                    return Ok(());
+                }
+                let expected = match target {
                     Target::Statement(name) => {
                         let name: Arc<str> = name.into();
                         self.statements.request(Arc::clone(&name), part, None);
@@ -385,6 +405,9 @@ impl Session {
     fn bind(&mut self, message: Bytes) -> Result<(), WireError> {
         let bind = wire::parse_bind(&message)?;
         let part = self.client.part;
+        if self.refuses_name([bind.statement, bind.portal]) {
+            return Ok(());
+        }
         match self.statements.meaning(bind.statement, part) {
             Meaning::Unsettled => self.await_settlement(message)?,
             Meaning::Unknown => {
@@ -421,6 +444,25 @@ impl Session {
         Ok(())
     }
 
+    /// Refuses a message that gives or uses a name of which PostgreSQL would keep a part.
+    fn refuses_name<const N: usize>(&mut self, names: [&str; N]) -> bool {
+        if names.iter().all(|name| name.len() <= LONGEST_NAME) {
+            return false;
+        }
+        let refusal = substitute::own(
+            "42622",
+            format!(
+                "pgate carries names of prepared statements and portals of at most {LONGEST_NAME} \
+                 bytes"
+            ),
+            "PostgreSQL would cut it short; use a shorter one.",
+        );
+        self.release();
+        substitute::bind(&self.config.substitute, &mut self.to_server);
+        self.refused(refusal, Place::Extended, false);
+        true
+    }
+
     /// A name to keep: most portals have the empty one.
     fn named(&self, name: &str) -> Arc<str> {
         if name.is_empty() { Arc::clone(&self.client.unnamed) } else { name.into() }
@@ -438,6 +480,9 @@ impl Session {
 
     fn execute(&mut self, message: Bytes) -> Result<(), WireError> {
         let execute = wire::parse_execute(&message)?;
+        if self.refuses_name([execute.portal]) {
+            return Ok(());
+        }
         if !self.deferred.leads_to(execute.portal) {
             self.release();
         }

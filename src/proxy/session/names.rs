@@ -168,6 +168,17 @@ impl<T> Names<T> {
         self.ahead.insert(name, Ahead { part, meaning });
     }
 
+    /// A request of this part of the pipeline takes every name its meaning.
+    pub(super) fn request_none(&mut self, part: u64) {
+        for ahead in self.ahead.values_mut() {
+            *ahead = Ahead { part, meaning: None };
+        }
+        let settled = self.settled.named.keys().cloned().collect::<Vec<_>>();
+        for name in settled.into_iter().chain(["".into()]) {
+            self.request(name, part, None);
+        }
+    }
+
     /// The server has given a name its meaning.
     pub(super) fn settle(&mut self, name: Arc<str>, meaning: Arc<T>) {
         self.settled.insert(name, meaning);
