@@ -205,11 +205,11 @@ impl<T> Names<T> {
         self.ahead.retain(|ahead| ahead.part > part);
     }
 
-    /// The server has ignored the Sync between the unfinished parts and this one: they
-    /// are one part.
+    /// The server has ignored the Sync of this part: it goes on as the next one. Those
+    /// behind have Syncs of their own, and what an error skips in them isn't known yet.
     pub(super) fn join(&mut self, part: u64) {
-        for ahead in self.ahead.values_mut() {
-            ahead.part = part;
+        for ahead in self.ahead.values_mut().filter(|ahead| ahead.part <= part) {
+            ahead.part = part + 1;
         }
     }
 

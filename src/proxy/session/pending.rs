@@ -322,17 +322,19 @@ impl Pending {
     }
 
     /// The server takes data for the statement at the front: what has been sent
-    /// behind it is read as COPY's. Returns whether it ignores a Sync that was to end the
-    /// part.
-    pub(super) fn copy_in(&mut self) -> bool {
-        let mut ignores = false;
+    /// behind it is read as COPY's. Returns the last part whose Sync it so ignores.
+    pub(super) fn copy_in(&mut self) -> Option<u64> {
+        let mut ignores = None;
         let simple = matches!(self.queue.front(), Some(Expected::Query(_)));
         let mut copy = Copy::In { data: false };
         while let Some(next) = self.queue.get(1) {
             match next {
-                Expected::Sync { .. } => {
+                Expected::Sync { part } => {
+                    ignores = Some(*part);
                     self.queue.remove(1);
-                    (ignores, self.amid_part) = (true, true);
+                    let behind = self.queue.iter().rev();
+                    let mut behind = behind.take_while(|e| !matches!(e, Expected::Sync { .. }));
+                    self.amid_part = behind.any(Expected::is_extended);
                 }
                 Expected::CopyEnd => {
                     self.queue.remove(1);

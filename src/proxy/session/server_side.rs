@@ -392,9 +392,9 @@ impl Session {
                 }
             }
             (b'G', Some(Expected::Query(_) | Expected::Execute(_))) => {
-                if self.pending.copy_in() {
-                    self.statements.join(self.client.part);
-                    self.portals.join(self.client.part);
+                if let Some(part) = self.pending.copy_in() {
+                    self.statements.join(part);
+                    self.portals.join(part);
                 }
             }
             (b'H', Some(Expected::Query(run) | Expected::Execute(run))) => {
