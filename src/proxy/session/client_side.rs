@@ -22,6 +22,7 @@ use crate::{
         admission::{Admitted, Permit, Refusal, Review, StatementRequest},
         estimate::Bound,
     },
+    sql::Oid,
     wire::{self, BoundValue, Target, WireError},
 };
 
@@ -301,7 +302,7 @@ impl Session {
             b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'H' | b'F' | b'c' | b'f' if skipped => {}
             b'Q' => {
                 let sql: Arc<str> = wire::parse_query(&message)?.into();
-                self.ask(Protocol::Simple, sql, None, Held::Query(message));
+                self.ask(Protocol::Simple, sql, None, Held::Query(message), Vec::new());
             }
             b'P' => {
                 let parse = wire::parse_parse(&message)?;
@@ -310,8 +311,9 @@ impl Session {
                 }
                 let (name, sql): (Arc<str>, Arc<str>) = (parse.name.into(), parse.sql.into());
                 self.check_names();
+                let types = parse.type_oids().map(Oid).collect();
                 let held = Held::Parse { message, name, sql: Arc::clone(&sql) };
-                self.ask(Protocol::Parse, sql, None, held);
+                self.ask(Protocol::Parse, sql, None, held, types);
             }
             b'B' => self.bind(message)?,
             b'E' => self.execute(message)?,
@@ -360,7 +362,7 @@ impl Session {
             b'F' => {
                 let oid = wire::parse_function_oid(&message)?;
                 let sql = format!("function call by OID {oid}").into();
-                self.ask(Protocol::Function, sql, None, Held::Function);
+                self.ask(Protocol::Function, sql, None, Held::Function, Vec::new());
             }
             b'c' => {
                 wire::Fields::of_message(&message, "CopyDone")?.end()?;
@@ -502,13 +504,20 @@ impl Session {
                 let sql = Arc::clone(&portal.prepared.sql);
                 let name = self.named(execute.portal);
                 let held = Held::Execute { message, name, portal: Arc::clone(&portal) };
-                self.ask(Protocol::Execute, sql, Some(&portal), held);
+                self.ask(Protocol::Execute, sql, Some(&portal), held, Vec::new());
             }
         }
         Ok(())
     }
 
-    fn ask(&mut self, protocol: Protocol, sql: Arc<str>, portal: Option<&Portal>, held: Held) {
+    fn ask(
+        &mut self,
+        protocol: Protocol,
+        sql: Arc<str>,
+        portal: Option<&Portal>,
+        held: Held,
+        types: Vec<Oid>,
+    ) {
         let id = self.next_decision;
         self.next_decision += 1;
         self.waiting = Waiting::Decision { id, held };
@@ -523,6 +532,7 @@ impl Session {
                 let (types, bind) = (portal.prepared.types.clone(), portal.bind.clone()?);
                 Some(Bound { types, bind })
             }),
+            types,
         };
         self.effects.push_back(Effect::Decide { id, request });
     }
