@@ -79,7 +79,7 @@ pub struct StatementRequest {
     pub begun: Option<Arc<Permit>>,
     /// What it is run with, where its rows may have to be foreseen ([`Protocol::Execute`]
     /// only).
-    pub bound: Option<Bound>,
+    pub bound: Option<Box<Bound>>,
     /// The types that it names for its parameters, by number ([`Protocol::Parse`] only).
     pub types: Vec<Oid>,
 }
@@ -477,7 +477,7 @@ impl Admission {
             return Estimate::Unavailable { why: why.to_string() };
         }
         let sql = text(decided.rewritten.as_ref()).unwrap_or(&request.sql);
-        match self.drift.expect(sql, request.bound.as_ref()).await {
+        match self.drift.expect(sql, request.bound.as_deref()).await {
             Ok(Expectation { rows, cost }) => Estimate::Planned { rows, cost },
             Err(error) => {
                 tracing::debug!(%error, "a statement's rows could not be estimated");

@@ -530,7 +530,7 @@ impl Session {
             begun: portal.and_then(|portal| portal.approved.get().cloned()),
             bound: portal.and_then(|portal| {
                 let (types, bind) = (portal.prepared.types.clone(), portal.bind.clone()?);
-                Some(Bound { types, bind })
+                Some(Box::new(Bound { types, bind }))
             }),
             types,
         };
