@@ -27,7 +27,7 @@ pub use compile::{
     foreseen,
 };
 pub use condition::{Condition, Day, Hours, Window};
-pub use decide::{Counted, Decision, RowRule, decide, refuse_at_startup};
+pub use decide::{Counted, Decision, RowRule, decide, refuse_at_startup, refuse_parameter};
 pub use document::DocumentError;
 pub use examine::{
     Definer, Finding, Holding, Mend, Personal, SURVEY_QUERY, Sample, Severity, Survey,

@@ -50,6 +50,7 @@ use crate::{
     },
     mask::Detection,
     policy::{Audit, Denied, Held, Pace, Role, RowRule, RuleRef, Verdict},
+    sql::Oid,
 };
 
 /// How long a receipt of the control plane may take where statements wait for it.
@@ -78,7 +79,9 @@ pub struct StatementRequest {
     pub begun: Option<Arc<Permit>>,
     /// What it is run with, where its rows may have to be foreseen ([`Protocol::Execute`]
     /// only).
-    pub bound: Option<Bound>,
+    pub bound: Option<Box<Bound>>,
+    /// The types that it names for its parameters, by number ([`Protocol::Parse`] only).
+    pub types: Vec<Oid>,
 }
 
 /// What admission says of a statement, whose line is in the log; on disk it is no later
@@ -236,6 +239,7 @@ impl Admission {
         }
         let judged = self
             .keeps_to(&request, &decided)
+            .and_then(|()| typed(&request, &ruling))
             .and_then(|()| self.looks_up(&request, Judged::new(ruling, decided, Vec::new(), None)));
         Ok(self.conclude(self.next_statement(), request, judged))
     }
@@ -395,6 +399,7 @@ impl Admission {
         }
         let (ruling, decided) = self.drift.decide(&request.sql).await?;
         self.keeps_to(request, &decided)?;
+        typed(request, &ruling)?;
         Ok((ruling, decided))
     }
 
@@ -472,7 +477,7 @@ impl Admission {
             return Estimate::Unavailable { why: why.to_string() };
         }
         let sql = text(decided.rewritten.as_ref()).unwrap_or(&request.sql);
-        match self.drift.expect(sql, request.bound.as_ref()).await {
+        match self.drift.expect(sql, request.bound.as_deref()).await {
             Ok(Expectation { rows, cost }) => Estimate::Planned { rows, cost },
             Err(error) => {
                 tracing::debug!(%error, "a statement's rows could not be estimated");
@@ -579,6 +584,12 @@ impl Judged {
             None => Arc::clone(&self.decided.verdict),
         }
     }
+}
+
+/// Stops what names a type for a parameter that the role may not use.
+fn typed(request: &StatementRequest, ruling: &Ruling) -> Result<(), Stopped> {
+    let denied = request.types.iter().find_map(|oid| ruling.refuses_parameter(*oid));
+    denied.map_or(Ok(()), |denied| Err(denied.into()))
 }
 
 fn text(rewritten: Option<&Rewritten>) -> Option<&str> {

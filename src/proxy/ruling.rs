@@ -149,6 +149,11 @@ impl Ruling {
         &self.masked
     }
 
+    /// Why the role may not give a parameter the type of this number.
+    pub(super) fn refuses_parameter(&self, oid: Oid) -> Option<Denied> {
+        policy::refuse_parameter(oid, &self.role, &self.catalog)
+    }
+
     /// An earlier decision on exactly this text that still holds.
     pub fn recall(&self, sql: &str, now: Timestamp) -> Option<Arc<Decided>> {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);

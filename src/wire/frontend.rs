@@ -44,6 +44,14 @@ pub struct Parse<'a> {
     pub types: &'a [u8],
 }
 
+impl Parse<'_> {
+    /// The OIDs of the parameter types that it names; 0 leaves one to the server.
+    pub fn type_oids(&self) -> impl Iterator<Item = u32> {
+        let oids = self.types.get(2..).unwrap_or_default().as_chunks().0.iter();
+        oids.map(|oid: &[u8; 4]| u32::from_be_bytes(*oid)).filter(|oid| *oid != 0)
+    }
+}
+
 /// Reads a whole Parse.
 pub fn parse_parse(message: &[u8]) -> Result<Parse<'_>, WireError> {
     let mut fields = Fields::of_message(message, "Parse")?;
@@ -115,6 +123,15 @@ pub enum Target<'a> {
     Statement(&'a str),
     /// A portal.
     Portal(&'a str),
+}
+
+impl<'a> Target<'a> {
+    /// Its name.
+    pub fn name(self) -> &'a str {
+        match self {
+            Self::Statement(name) | Self::Portal(name) => name,
+        }
+    }
 }
 
 /// Reads a whole Describe or Close.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     policy::{MaskKind, Role, RuleRef},
-    sql::{AttributeNumber, Catalog, Column, Foreseen, Oid, Origin, Relation},
+    sql::{AttributeNumber, Catalog, Column, Foreseen, Function, Oid, Origin, Relation},
 };
 
 use super::Enforcement;
@@ -56,6 +56,7 @@ pub(crate) fn covers(role: &Role, catalog: &Catalog, enforcement: Enforcement) -
     if direct.is_empty() {
         return Covered::default();
     }
+    hold_rows(catalog, &mut direct);
     let roots = direct.keys().copied().collect::<BTreeSet<_>>();
     let derived = catalog.derived_from(&roots, &unread(role, catalog, enforcement));
     let mut covered = Covered::default();
@@ -112,6 +113,42 @@ pub fn foreseen(role: &Role) -> Foreseen {
     foreseen
 }
 
+/// Covers the columns whose values are rows, or arrays of rows, of what has covered columns:
+/// a composite type whose attribute a rule names, or a table whose row is a type too.
+fn hold_rows(catalog: &Catalog, direct: &mut BTreeMap<(Oid, AttributeNumber), Cover>) {
+    let mut open = direct
+        .iter()
+        .map(|((oid, _), cover)| (*oid, cover.rule().clone()))
+        .collect::<BTreeMap<_, _>>();
+    // Types of PostgreSQL's own have no schema there.
+    let columns = catalog
+        .relations()
+        .filter(|relation| !is_system(&relation.schema))
+        .flat_map(|relation| relation.columns.iter().map(|column| (relation.oid, column)))
+        .filter(|(_, column)| column.base_type.contains('.'))
+        .collect::<Vec<_>>();
+    let mut seen = BTreeSet::new();
+    while let Some((held, rule)) = open.pop_first() {
+        let Some(held) = catalog.relation(held).filter(|held| seen.insert(held.oid)) else {
+            continue;
+        };
+        for (oid, column) in columns.iter().filter(|(_, column)| holds(column, held)) {
+            direct.entry((*oid, column.number)).or_insert_with(|| redacted(rule.clone()));
+            open.insert(*oid, rule.clone());
+        }
+    }
+}
+
+/// Whether a column's type is a relation's row, a domain over it or an array of it. An
+/// array's name is the row's behind underscores, as much of it as fits.
+fn holds(column: &Column, relation: &Relation) -> bool {
+    let base = &*column.base_type;
+    let name = base.strip_prefix(&*relation.schema).and_then(|rest| rest.strip_prefix('.'));
+    let Some(name) = name else { return false };
+    let (bare, row) = (name.trim_start_matches('_'), relation.name.trim_start_matches('_'));
+    bare == row || name.len() >= 62 && row.starts_with(bare)
+}
+
 /// Where a derived column's values come from in the end.
 enum Root {
     Column((Oid, AttributeNumber)),
@@ -147,6 +184,9 @@ fn view_function() -> RuleRef {
     RuleRef { rule: "builtin.view-function".into(), place: None }
 }
 
+/// Extensions whose functions run SQL that their arguments hold.
+const RUN_SQL: [&str; 3] = ["dblink", "tablefunc", "xml2"];
+
 /// The functions whose results may hold a covered value, when a view calls them: those
 /// that run with their owner's rights, and that no rule opens. Where PostgreSQL
 /// doesn't keep the session from masked columns, any function may read them.
@@ -155,15 +195,23 @@ fn unread(role: &Role, catalog: &Catalog, enforcement: Enforcement) -> BTreeSet<
         Enforcement::Ephemeral => security_definer,
         Enforcement::Static => true,
     };
-    catalog
+    let own = match enforcement {
+        Enforcement::Ephemeral => None,
+        Enforcement::Static => Some(Catalog::functions_that_run_sql()),
+    };
+    let read_for_itself = |function: &Function| match function.extension.as_deref() {
+        None => true,
+        Some(extension) => RUN_SQL.contains(&extension),
+    };
+    let others = catalog
         .all_functions()
-        .filter(|function| function.extension.is_none() && may_read(function.security_definer))
+        .filter(|function| read_for_itself(function) && may_read(function.security_definer))
         .filter(|function| {
             let names = [function.schema.as_str(), function.name.as_str()];
             !role.functions.iter().any(|pattern| pattern.matches(&names))
         })
-        .map(|function| function.oid)
-        .collect()
+        .map(|function| function.oid);
+    others.chain(own.into_iter().flatten()).collect()
 }
 
 /// `schema.table.column`.

@@ -192,7 +192,11 @@ impl LookupScan {
         if *whole && values.iter().any(broken) {
             return None;
         }
-        let found = format!("pgate.{function}(ARRAY[{}]::{array}) f", values.join(", "));
+        // Each by itself: a parameter that a Parse has called an array is many values.
+        let element = array.trim_end_matches("[]");
+        let values = values.iter().map(|value| format!("({value})::{element}"));
+        let values = values.collect::<Vec<_>>().join(", ");
+        let found = format!("pgate.{function}(ARRAY[{values}]::{array}) f");
         let mut condition = format!(
             "{table}.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT f.pgate_row FROM {found}))"
         );

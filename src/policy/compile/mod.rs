@@ -88,7 +88,8 @@ pub struct Compiled {
 /// Why a view can't be read at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// Which rows it has tells of this, whatever is shown of them; so do writes through it.
+    /// Which rows it has (a partition by a masked column, too) tells of this, whatever is
+    /// shown of them; so do writes through it.
     TellingRows { of: String },
     /// No column of a view is clean, or all of a table are hidden: PostgreSQL lets nobody
     /// scan it.
@@ -288,6 +289,19 @@ impl Compiled {
     /// Whether any column of it is masked or hidden.
     pub(super) fn covers_any(&self, relation: Oid) -> bool {
         self.covers.contains_key(&relation)
+    }
+
+    /// A masked column that says in which partition of its table a row lies.
+    pub(super) fn divided_by(&self, catalog: &Catalog) -> Option<&str> {
+        let view = |relation: &Relation| {
+            matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView)
+        };
+        self.unreadable.iter().find_map(|(oid, unreadable)| match unreadable {
+            Unreadable::TellingRows { of } => {
+                catalog.relation(*oid).filter(|relation| !view(relation)).map(|_| of.as_str())
+            }
+            Unreadable::NothingClean | Unreadable::CallersRights => None,
+        })
     }
 
     /// Why nothing can stand for its scan, if so.

@@ -8,17 +8,19 @@ use crate::{
         compile::{Cover, Unreadable},
     },
     sql::{
-        Access, AttributeNumber, ColumnContext, ColumnUse, LookupPredicate, Oid, RelationUse,
-        Resolution, ScanReplacement, StatementKind,
+        Access, Action, AttributeNumber, ColumnContext, ColumnUse, LookupPredicate, Oid,
+        RelationUse, Resolution, ScanReplacement, StatementKind,
     },
 };
 
 impl Judge<'_> {
     pub(super) fn columns(&self) -> Result<(), Denied> {
         let facts = &self.statement.facts;
+        self.explains_what_it_runs()?;
         for used in &facts.relations {
             if let Resolution::Relation(oid) = used.resolution {
                 self.readable(used, oid)?;
+                self.explainable(oid)?;
                 self.without_rules(used, oid)?;
             }
         }
@@ -45,7 +47,7 @@ impl Judge<'_> {
         let reason = match (unreadable, used.access) {
             (_, Access::Ddl | Access::Maintain | Access::Truncate) => return Ok(()),
             (Unreadable::TellingRows { of }, _) => {
-                format!("which rows the view {name} has would tell of {of}, which is masked")
+                format!("which rows {name} has would tell of {of}, which is masked")
             }
             // A write that reads the view is a read like any other.
             (Unreadable::CallersRights, access) if access.is_write() && self.reads_target(oid) => {
@@ -67,6 +69,45 @@ impl Judge<'_> {
             rule: rule.unwrap_or_else(|| super::builtin("view")),
             reason,
             hint: "Query the tables that it is made of: their masks are applied there.".to_owned(),
+        })
+    }
+
+    /// Refuses plans of what lies in partitions by a masked column: a plan says how many
+    /// rows come of each.
+    fn explainable(&self, oid: Oid) -> Result<(), Denied> {
+        let facts = &self.statement.facts;
+        let Some(relation) = self.catalog.relation(oid) else { return Ok(()) };
+        if !facts.actions.contains(&Action::Explain) {
+            return Ok(());
+        }
+        for beneath in self.catalog.beneath(relation) {
+            if let Some(Unreadable::TellingRows { of }) = self.compiled.unreadable(beneath.oid) {
+                return Err(Denied {
+                    rule: super::builtin("explain-partitions"),
+                    reason: format!(
+                        "a plan tells the rows of {}, which would tell of {of}, which is masked",
+                        self.column_name(beneath.oid, None)
+                    ),
+                    hint: "Send the statement without EXPLAIN.".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses the plan of what EXECUTE names, where it might lie in such partitions.
+    fn explains_what_it_runs(&self) -> Result<(), Denied> {
+        let facts = &self.statement.facts;
+        if !facts.actions.contains(&Action::Explain) || facts.prepared.is_empty() {
+            return Ok(());
+        }
+        let Some(of) = self.compiled.divided_by(self.catalog) else { return Ok(()) };
+        Err(Denied {
+            rule: super::builtin("explain-partitions"),
+            reason: format!(
+                "a plan tells the rows of each partition, and there are some by {of}, which is masked"
+            ),
+            hint: "Explain the statement itself.".to_owned(),
         })
     }
 

@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::LazyLock};
 
 use super::{Judge, builtin};
 use crate::{
-    policy::{Denied, Pattern, standing::Object},
-    sql::{Action, Function, FunctionUse, Name, OperatorUse, TypeUse},
+    policy::{Denied, Pattern, Role, standing::Object},
+    sql::{Action, Catalog, Function, FunctionUse, Name, Oid, OperatorUse, TypeUse},
 };
 
 /// Who may call a function of PostgreSQL's own.
@@ -53,6 +53,9 @@ impl Judge<'_> {
                 let reason = format!("the function {shown} is unknown to pgate");
                 return denied(reason, "Check its name, its schema and the search path.");
             };
+            if function.schema == "pgate" {
+                return denied(format!("the function {shown} is pgate's own"), "");
+            }
             if !self.opens(function) {
                 let (schema, name) = (&function.schema, &function.name);
                 let reason = format!(
@@ -119,14 +122,7 @@ impl Judge<'_> {
         {
             return Ok(());
         }
-        Err(Denied {
-            rule: builtin("type"),
-            reason: format!(
-                "the type {} is unknown, or its input runs code that is not PostgreSQL's own",
-                shown(&named.name)
-            ),
-            hint: HINT.to_owned(),
-        })
+        Err(coded(&named.name))
     }
 
     /// Whether a type that the catalog doesn't have may be this session's own, of a
@@ -159,6 +155,26 @@ impl Judge<'_> {
                 schemas.peek().is_some() && schemas.all(|schema| opens(schema))
             }
         }
+    }
+}
+
+/// Refuses a type that a Parse names by number for one of its parameters, where reading
+/// the value runs code that the role may not run.
+pub fn refuse_parameter(oid: Oid, role: &Role, catalog: &Catalog) -> Option<Denied> {
+    let name = catalog.coded_type(oid)?;
+    let parts = [name.schema.as_deref().unwrap_or_default(), name.name.as_str()];
+    let open = role.functions.iter().any(|pattern| pattern.matches(&parts));
+    (!open).then(|| coded(name))
+}
+
+fn coded(name: &Name) -> Denied {
+    Denied {
+        rule: builtin("type"),
+        reason: format!(
+            "the type {} is unknown, or its input runs code that is not PostgreSQL's own",
+            shown(name)
+        ),
+        hint: HINT.to_owned(),
     }
 }
 

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 pub use self::counting::{Counted, RowRule};
+pub use self::functions::refuse_parameter;
 pub use self::settings::refuse_at_startup;
 pub(super) use self::words::{condition, word};
 use super::{Allowed, Compiled, Denied, Held, Role, RuleRef, Verdict, standing::Standing};

@@ -107,8 +107,10 @@ pub(super) fn refuse(setting: &SettingUse, role: &Role, search_path: &[String]) 
         "standard_conforming_strings" => (is(&["on", "true", "yes", "1"]), "on"),
         "search_path" => {
             // The effective path begins with what PostgreSQL searches unasked.
-            let unasked =
-                |schema: &&String| *schema != "pg_catalog" && !schema.starts_with("pg_temp_");
+            // Another session's temporary schema is none of it; who can't create temporary
+            // tables has none of their own.
+            let temporary = |schema: &str| schema.starts_with("pg_temp_") && role.owner.is_some();
+            let unasked = |schema: &&String| *schema != "pg_catalog" && !temporary(schema);
             let asked = values.iter().filter(unasked);
             let same = asked.eq(search_path.iter().filter(unasked));
             // Named anywhere but first, the catalog's own names come after others.

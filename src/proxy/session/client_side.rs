@@ -22,6 +22,7 @@ use crate::{
         admission::{Admitted, Permit, Refusal, Review, StatementRequest},
         estimate::Bound,
     },
+    sql::Oid,
     wire::{self, BoundValue, Target, WireError},
 };
 
@@ -34,6 +35,9 @@ const KEPT: usize = 256 * 1024;
 pub(super) const LONGEST_LOGGED: usize = 8 * 1024;
 /// The most names of prepared statements or portals on one connection.
 const MOST_NAMES: usize = 100_000;
+/// The longest name of a prepared statement or portal, in bytes. PostgreSQL keeps no more
+/// of one, so that longer ones which begin alike are one and the same to it.
+const LONGEST_NAME: usize = 63;
 
 /// The client's half of the machine.
 #[derive(Debug)]
@@ -126,6 +130,11 @@ impl Session {
 
     /// Does with a message that waited what its verdict says.
     fn answered(&mut self, held: Held, message: &[u8], admitted: Admitted, now: Duration) {
+        if let (Held::Query | Held::Execute { .. }, Admitted::Forward(permit)) = (&held, &admitted)
+            && !self.pending.is_skipping()
+        {
+            self.forget_ahead(permit);
+        }
         match (held, admitted) {
             // Reviewers are asked before.
             (_, Admitted::Hold(_)) => {}
@@ -339,19 +348,27 @@ impl Session {
             b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'H' | b'F' | b'c' | b'f' if skipped => {}
             b'Q' => {
                 let sql: Arc<str> = wire::parse_query(message)?.into();
-                self.ask(Protocol::Simple, sql, None, Held::Query);
+                self.ask(Protocol::Simple, sql, None, Held::Query, Vec::new());
             }
             b'P' => {
                 let parse = wire::parse_parse(message)?;
+                if self.refuses_name([parse.name]) {
+                    return Ok(());
+                }
                 let (name, sql): (Arc<str>, Arc<str>) = (parse.name.into(), parse.sql.into());
                 self.check_names();
+                let types = parse.type_oids().map(Oid).collect();
                 let held = Held::Parse { name, sql: Arc::clone(&sql) };
-                self.ask(Protocol::Parse, sql, None, held);
+                self.ask(Protocol::Parse, sql, None, held, types);
             }
             b'B' => self.bind(message)?,
             b'E' => self.execute(message)?,
             b'D' => {
-                let stage = match wire::parse_target(message)? {
+                let target = wire::parse_target(message)?;
+                if self.refuses_name([target.name()]) {
+                    return Ok(());
+                }
+                let stage = match target {
                     Target::Statement(_) => Describe::Parameters,
                     Target::Portal(name) => {
                         if self.defer_describe(name, message, Expected::Describe(Describe::Row)) {
@@ -365,7 +382,11 @@ impl Session {
             }
             b'C' => {
                 let part = self.client.part;
-                let expected = match wire::parse_target(message)? {
+                let target = wire::parse_target(message)?;
+                if self.refuses_name([target.name()]) {
+                    return Ok(());
+                }
+                let expected = match target {
                     Target::Statement(name) => {
                         let name: Arc<str> = name.into();
                         self.statements.request(Arc::clone(&name), part, None);
@@ -387,7 +408,7 @@ impl Session {
             b'F' => {
                 let oid = wire::parse_function_oid(message)?;
                 let sql = format!("function call by OID {oid}").into();
-                self.ask(Protocol::Function, sql, None, Held::Function);
+                self.ask(Protocol::Function, sql, None, Held::Function, Vec::new());
             }
             b'c' => {
                 wire::Fields::of_message(message, "CopyDone")?.end()?;
@@ -433,6 +454,9 @@ impl Session {
     fn bind(&mut self, message: &[u8]) -> Result<(), WireError> {
         let bind = wire::parse_bind(message)?;
         let part = self.client.part;
+        if self.refuses_name([bind.statement, bind.portal]) {
+            return Ok(());
+        }
         match self.statements.meaning(bind.statement, part) {
             Meaning::Unsettled => self.await_settlement()?,
             Meaning::Unknown => {
@@ -469,6 +493,25 @@ impl Session {
         Ok(())
     }
 
+    /// Refuses a message that gives or uses a name of which PostgreSQL would keep a part.
+    fn refuses_name<const N: usize>(&mut self, names: [&str; N]) -> bool {
+        if names.iter().all(|name| name.len() <= LONGEST_NAME) {
+            return false;
+        }
+        let refusal = substitute::own(
+            "42622",
+            format!(
+                "pgate carries names of prepared statements and portals of at most {LONGEST_NAME} \
+                 bytes"
+            ),
+            "PostgreSQL would cut it short; use a shorter one.",
+        );
+        self.release();
+        substitute::bind(&self.config.substitute, &mut self.to_server);
+        self.refused(refusal, Place::Extended, false);
+        true
+    }
+
     /// A name to keep: most portals have the empty one.
     fn named(&self, name: &str) -> Arc<str> {
         if name.is_empty() { Arc::clone(&self.client.unnamed) } else { name.into() }
@@ -486,6 +529,9 @@ impl Session {
 
     fn execute(&mut self, message: &[u8]) -> Result<(), WireError> {
         let execute = wire::parse_execute(message)?;
+        if self.refuses_name([execute.portal]) {
+            return Ok(());
+        }
         if !self.deferred.leads_to(execute.portal) {
             self.release();
         }
@@ -505,13 +551,20 @@ impl Session {
                 let sql = Arc::clone(&portal.prepared.sql);
                 let name = self.named(execute.portal);
                 let held = Held::Execute { name, portal: Arc::clone(&portal) };
-                self.ask(Protocol::Execute, sql, Some(&portal), held);
+                self.ask(Protocol::Execute, sql, Some(&portal), held, Vec::new());
             }
         }
         Ok(())
     }
 
-    fn ask(&mut self, protocol: Protocol, sql: Arc<str>, portal: Option<&Portal>, held: Held) {
+    fn ask(
+        &mut self,
+        protocol: Protocol,
+        sql: Arc<str>,
+        portal: Option<&Portal>,
+        held: Held,
+        types: Vec<Oid>,
+    ) {
         let id = self.next_decision;
         self.next_decision += 1;
         self.waiting = Waiting::Decision { id, held };
@@ -524,8 +577,9 @@ impl Session {
             begun: portal.and_then(|portal| portal.approved.get().cloned()),
             bound: portal.and_then(|portal| {
                 let (types, bind) = (portal.prepared.types.clone(), portal.bind.clone()?);
-                Some(Bound { types, bind })
+                Some(Box::new(Bound { types, bind }))
             }),
+            types,
         };
         self.effects.push_back(Effect::Decide { id, request });
     }

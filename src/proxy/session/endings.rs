@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     journal::Record,
-    proxy::admission::Forget,
+    proxy::admission::{Forget, Permit},
+    sql::CursorUse,
     wire::{self, TransactionStatus, WireError},
 };
 
@@ -80,6 +81,30 @@ impl Session {
         Ok(())
     }
 
+    /// A statement goes out that takes names their meaning: what comes behind it, and
+    /// ahead of its answer, can't mean by them what they meant before.
+    pub(super) fn forget_ahead(&mut self, permit: &Permit) {
+        let part = self.client.part;
+        match permit.forget() {
+            Forget::Nothing => {}
+            Forget::Statements(names) => {
+                for name in names {
+                    self.statements.request(name.as_str().into(), part, None);
+                }
+            }
+            Forget::AllStatements => self.statements.request_none(part),
+        }
+        for cursor in permit.cursors() {
+            match cursor {
+                CursorUse::Declare { name, hold: _ } | CursorUse::Close(Some(name)) => {
+                    self.portals.request(name.as_str().into(), part, None);
+                }
+                CursorUse::Close(None) => self.portals.request_none(part),
+                CursorUse::Fetch(_) => {}
+            }
+        }
+    }
+
     /// A statement has come to its end.
     pub(super) fn complete(&mut self, mut run: Run, now: Duration) {
         if !run.tags.is_empty() {
@@ -91,6 +116,16 @@ impl Session {
                     }
                 }
                 Forget::AllStatements => self.statements.drop_all(),
+            }
+            for cursor in run.permit.cursors() {
+                match cursor {
+                    // What SQL has opened under this name is no portal of a Bind's.
+                    CursorUse::Declare { name, hold: _ } | CursorUse::Close(Some(name)) => {
+                        self.portals.drop_name(name);
+                    }
+                    CursorUse::Close(None) => self.portals.drop_all(),
+                    CursorUse::Fetch(_) => {}
+                }
             }
         }
         self.parts.add(&run);

@@ -168,6 +168,17 @@ impl<T> Names<T> {
         self.ahead.insert(name, Ahead { part, meaning });
     }
 
+    /// A request of this part of the pipeline takes every name its meaning.
+    pub(super) fn request_none(&mut self, part: u64) {
+        for ahead in self.ahead.values_mut() {
+            *ahead = Ahead { part, meaning: None };
+        }
+        let settled = self.settled.named.keys().cloned().collect::<Vec<_>>();
+        for name in settled.into_iter().chain(["".into()]) {
+            self.request(name, part, None);
+        }
+    }
+
     /// The server has given a name its meaning.
     pub(super) fn settle(&mut self, name: Arc<str>, meaning: Arc<T>) {
         self.settled.insert(name, meaning);
@@ -194,11 +205,11 @@ impl<T> Names<T> {
         self.ahead.retain(|ahead| ahead.part > part);
     }
 
-    /// The server has ignored the Sync that was to end this part, and those before: they go
-    /// on up to the next one. What has been sent behind that is another part still.
-    pub(super) fn join(&mut self, ignored: u64) {
-        for ahead in self.ahead.values_mut().filter(|ahead| ahead.part <= ignored) {
-            ahead.part = ignored + 1;
+    /// The server has ignored the Sync of this part: it goes on as the next one. Those
+    /// behind have Syncs of their own, and what an error skips in them isn't known yet.
+    pub(super) fn join(&mut self, part: u64) {
+        for ahead in self.ahead.values_mut().filter(|ahead| ahead.part <= part) {
+            ahead.part = part + 1;
         }
     }
 

@@ -326,16 +326,19 @@ impl Pending {
     }
 
     /// The server takes data for the statement at the front: what has been sent
-    /// behind it is read as COPY's. Returns the last part whose Sync it therefore ignores.
+    /// behind it is read as COPY's. Returns the last part whose Sync it so ignores.
     pub(super) fn copy_in(&mut self) -> Option<u64> {
-        let mut ignored = None;
+        let mut ignores = None;
         let simple = matches!(self.queue.front(), Some(Expected::Query(_)));
         let mut copy = Copy::In { data: false };
         while let Some(next) = self.queue.get(1) {
             match next {
                 Expected::Sync { part } => {
-                    (ignored, self.amid_part) = (Some(*part), true);
+                    ignores = Some(*part);
                     self.queue.remove(1);
+                    let behind = self.queue.iter().rev();
+                    let mut behind = behind.take_while(|e| !matches!(e, Expected::Sync { .. }));
+                    self.amid_part = behind.any(Expected::is_extended);
                 }
                 Expected::CopyEnd => {
                     self.queue.remove(1);
@@ -354,7 +357,7 @@ impl Pending {
         if let Some(run) = self.run() {
             run.copy = copy;
         }
-        ignored
+        ignores
     }
 
     /// The statement at the front is no longer being cancelled for its many rows.

@@ -394,9 +394,9 @@ impl Session {
                 }
             }
             (b'G', Some(Expected::Query(_) | Expected::Execute(_))) => {
-                if let Some(ignored) = self.pending.copy_in() {
-                    self.statements.join(ignored);
-                    self.portals.join(ignored);
+                if let Some(part) = self.pending.copy_in() {
+                    self.statements.join(part);
+                    self.portals.join(part);
                 }
             }
             (b'H', Some(Expected::Query(run) | Expected::Execute(run))) => {

@@ -23,6 +23,7 @@ impl Default for CatalogBuilder {
     fn default() -> Self {
         let mut objects = Objects {
             version: 150_000,
+            utf8: true,
             database: "shop".into(),
             user: "pgate".into(),
             ..Objects::default()
@@ -78,6 +79,7 @@ impl CatalogBuilder {
             columns,
             described: true,
             parents: Vec::new(),
+            partition_key: Vec::new(),
             view_reads: Vec::new(),
             lineage: None,
             security_invoker: false,
@@ -95,6 +97,14 @@ impl CatalogBuilder {
         child.schema = schema.into();
         child.name = name.into();
         self.objects.relations.push(child);
+        self
+    }
+
+    /// Says that these columns say in which partition of a table a row lies.
+    pub fn partitioned_by(mut self, name: &str, columns: &[&str]) -> Self {
+        let relation = self.find(name);
+        let number = |name: &&str| relation.column(name).expect("a column").number;
+        relation.partition_key = columns.iter().map(number).collect();
         self
     }
 

@@ -27,7 +27,7 @@ pub struct Derived {
     pub columns: BTreeMap<(Oid, AttributeNumber), Origin>,
     /// The views whose very rows tell of such values: which there are, how many or
     /// in which order; and those that can't be analysed. All of their columns are
-    /// derived.
+    /// derived. And the partitions of tables of which such values say where a row lies.
     pub veiled: BTreeMap<Oid, Origin>,
 }
 
@@ -36,7 +36,7 @@ pub struct Derived {
 enum Step {
     Column(Oid, AttributeNumber),
     Function(Oid),
-    /// A veiled view: whoever reads it tells of its rows.
+    /// A veiled view or partition: whoever reads it tells of its rows.
     View(Oid),
 }
 
@@ -74,6 +74,13 @@ impl Catalog {
                 Step::Column(oid, number) => {
                     let below = children.get(&oid).into_iter().flatten().copied();
                     following.kin(oid, number, below);
+                    let divides = |relation: &Relation| relation.partition_key.contains(&number);
+                    if self.relation(oid).is_some_and(divides) {
+                        following.parts(oid, Origin::Computed(oid, number), &children);
+                        for view in readers.get(&oid).into_iter().flat_map(BTreeMap::values) {
+                            following.places_by(view, oid, number);
+                        }
+                    }
                     for view in readers.get(&oid).into_iter().flat_map(BTreeMap::values) {
                         following.read_by(view, oid, number);
                     }
@@ -186,6 +193,20 @@ impl Following<'_> {
         }
     }
 
+    /// The partitions of a table, however deep: each has the rows that it has for their
+    /// values' sake.
+    fn parts(&mut self, oid: Oid, origin: Origin, children: &BTreeMap<Oid, Vec<&Relation>>) {
+        let mut open = vec![oid];
+        while let Some(oid) = open.pop() {
+            for part in children.get(&oid).into_iter().flatten() {
+                if self.derived.veiled.insert(part.oid, origin).is_none() {
+                    self.open.push(Step::View(part.oid));
+                    open.push(part.oid);
+                }
+            }
+        }
+    }
+
     /// The same column above and below, and the columns generated from it.
     fn kin<'r>(
         &mut self,
@@ -234,6 +255,22 @@ impl Following<'_> {
         }
         if told(&lineage.rows) {
             self.veil(view, computed);
+        }
+    }
+
+    /// A view that reads a table, where a followed column of the table says in which
+    /// partition a row lies: it may show that by the partition's number (`tableoid`).
+    fn places_by(&mut self, view: &Relation, oid: Oid, number: AttributeNumber) {
+        let place = AttributeNumber::of_system_column("tableoid");
+        let Some((place, lineage)) = place.zip(view.lineage.as_ref()) else { return };
+        let tells = |flows: &BTreeSet<Flow>| flows.contains(&Flow::Column(oid, place));
+        for (shown, column) in &lineage.columns {
+            if tells(&column.flows) {
+                self.add(view.oid, *shown, Origin::Computed(oid, number));
+            }
+        }
+        if tells(&lineage.rows) {
+            self.veil(view, Origin::Computed(oid, number));
         }
     }
 

@@ -8,8 +8,8 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    AttributeNumber, Catalog, CatalogError, Column, Function, Lineage, Objects, Oid, Relation,
-    RelationKind, Volatility,
+    AttributeNumber, Catalog, CatalogError, Column, Function, Lineage, Name, Objects, Oid,
+    Relation, RelationKind, Volatility,
 };
 
 #[derive(Deserialize)]
@@ -21,6 +21,7 @@ struct Document {
     relations: Vec<RelationsRow>,
     described: Described,
     parents: Vec<(Oid, Oid)>,
+    partition_keys: Vec<(Oid, Vec<AttributeNumber>)>,
     views: Vec<ViewRow>,
     write_rules: Vec<Oid>,
     indexes: Vec<IndexesRow>,
@@ -28,6 +29,8 @@ struct Document {
     builtin_functions: Vec<String>,
     operators: Vec<(String, String)>,
     types: Vec<TypesRow>,
+    coded_types: Vec<(Oid, String, String)>,
+    encoding: String,
 }
 
 /// The columns of relations.
@@ -76,6 +79,7 @@ pub(super) fn read(text: &str) -> Result<Catalog, CatalogError> {
         version: document.version,
         database: document.database,
         user: document.user,
+        utf8: document.encoding == "UTF8",
         builtin_functions: document.builtin_functions.into_iter().collect(),
         ..Objects::default()
     };
@@ -91,6 +95,7 @@ pub(super) fn read(text: &str) -> Result<Catalog, CatalogError> {
                 columns: Vec::new(),
                 described: false,
                 parents: Vec::new(),
+                partition_key: Vec::new(),
                 view_reads: Vec::new(),
                 lineage: None,
                 security_invoker: false,
@@ -104,6 +109,9 @@ pub(super) fn read(text: &str) -> Result<Catalog, CatalogError> {
     for (child, parent) in document.parents {
         objects.relation_mut(child)?.parents.push(parent);
         objects.children.entry(parent).or_default().push(child);
+    }
+    for (oid, key) in document.partition_keys {
+        objects.relation_mut(oid)?.partition_key = key;
     }
     for ViewRow(oid, reads, action, security_invoker) in document.views {
         let view = objects.relation_mut(oid)?;
@@ -138,6 +146,9 @@ pub(super) fn read(text: &str) -> Result<Catalog, CatalogError> {
         for name in names {
             objects.types.entry(name).or_default().push((schema.clone(), own));
         }
+    }
+    for (oid, schema, name) in document.coded_types {
+        objects.coded_types.insert(oid, Name { schema: Some(schema), name });
     }
     Ok(catalog)
 }

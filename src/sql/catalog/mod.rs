@@ -121,6 +121,9 @@ pub struct Relation {
     pub described: bool,
     /// Its direct parents (inheritance and partitions).
     pub parents: Vec<Oid>,
+    /// The columns that say in which of its partitions a row lies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_key: Vec<AttributeNumber>,
     /// The columns of other relations that a view's definition reads (from
     /// `pg_depend`), as (relation, column); [`AttributeNumber::WHOLE_ROW`] where
     /// the definition may read all of them.
@@ -203,6 +206,8 @@ struct Objects {
     version: u32,
     database: String,
     user: String,
+    /// Whether the server keeps its texts in UTF-8.
+    utf8: bool,
     relations: Vec<Relation>,
     by_oid: HashMap<Oid, usize>,
     by_name: HashMap<String, Vec<usize>>,
@@ -213,6 +218,7 @@ struct Objects {
     builtin_functions: HashSet<String>,
     operators: HashMap<String, Vec<String>>,
     types: HashMap<String, Vec<(String, bool)>>,
+    coded_types: HashMap<Oid, Name>,
 }
 
 impl Catalog {
@@ -304,6 +310,11 @@ impl Catalog {
         self.objects.functions.values().flatten()
     }
 
+    /// PostgreSQL's own functions that run SQL, or read tables, which their arguments name.
+    pub fn functions_that_run_sql() -> impl Iterator<Item = Oid> {
+        lineage::RUNS_SQL.into_iter().map(Oid)
+    }
+
     /// Whether a call by this name may mean one of PostgreSQL's own functions.
     pub fn has_builtin_function(&self, name: &Name) -> bool {
         name.schema.as_deref().is_none_or(|schema| schema == PG_CATALOG)
@@ -353,6 +364,17 @@ impl Catalog {
     /// The user that read the catalog.
     pub fn user(&self) -> &str {
         &self.objects.user
+    }
+
+    /// The name of a type by its number, where reading a value of it runs code of the
+    /// database's own: a domain with such a CHECK, or what holds a value of one.
+    pub fn coded_type(&self, oid: Oid) -> Option<&Name> {
+        self.objects.coded_types.get(&oid)
+    }
+
+    /// Whether the server keeps names in UTF-8, and so folds and cuts them as they are here.
+    pub fn is_utf8(&self) -> bool {
+        self.objects.utf8
     }
 
     /// `server_version_num`: 150013 for 15.13.

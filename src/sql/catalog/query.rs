@@ -54,7 +54,8 @@ impl Foreseen {
     }
 
     /// As [`CATALOG_QUERY`], with the columns of these relations, of everything that isn't
-    /// a plain table, and of tables that inherit; with all, where there are few.
+    /// a plain table, and of tables that inherit or have columns of the database's own
+    /// types; with all, where there are few.
     pub fn catalog_query(&self) -> String {
         let mut any = vec![
             format!(
@@ -70,6 +71,15 @@ impl Foreseen {
             "r.oid OPERATOR(pg_catalog.=) ANY (SELECT i.inhparent FROM pg_catalog.pg_inherits i)"
                 .to_owned(),
         ];
+        // A column of a type of the database's own may hold rows that have covered columns.
+        any.push(
+            "r.oid OPERATOR(pg_catalog.=) ANY (\
+             SELECT d.objid FROM pg_catalog.pg_depend d \
+             WHERE d.refclassid OPERATOR(pg_catalog.=) 1247::pg_catalog.oid \
+             AND d.classid OPERATOR(pg_catalog.=) 1259::pg_catalog.oid \
+             AND d.objsubid OPERATOR(pg_catalog.>) 0)"
+                .to_owned(),
+        );
         if !self.oids.is_empty() {
             any.push(format!("r.oid OPERATOR(pg_catalog.=) {}", any_of(&self.oids)));
         }

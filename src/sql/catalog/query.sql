@@ -7,7 +7,7 @@ composite AS (
     WHERE c.relkind OPERATOR(pg_catalog.=) 'c'::pg_catalog."char"
 ),
 own_type AS (
-    SELECT t.typname, t.typnamespace, COALESCE(item.oid, t.oid) AS element
+    SELECT t.oid, t.typname, t.typnamespace, COALESCE(item.oid, t.oid) AS element
     FROM pg_catalog.pg_type t
     LEFT JOIN pg_catalog.pg_type item ON item.typarray OPERATOR(pg_catalog.=) t.oid
     WHERE (t.typrelid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
@@ -28,6 +28,39 @@ compiled_extension AS (
         AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char"
     WHERE l.lanname OPERATOR(pg_catalog.=) ANY ('{c,internal}'::pg_catalog.name[])
       AND NOT f.prosecdef
+),
+-- Domains whose CHECK runs the database's own code, and every type whose values hold
+-- one of theirs, the rows of tables among them: reading such a value runs it.
+coded (oid) AS (
+    SELECT c.contypid
+    FROM pg_catalog.pg_constraint c
+    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 2606::pg_catalog.oid
+        AND d.objid OPERATOR(pg_catalog.=) c.oid
+        AND d.refobjid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+    LEFT JOIN pg_catalog.pg_operator o ON d.refclassid OPERATOR(pg_catalog.=) 2617::pg_catalog.oid
+        AND o.oid OPERATOR(pg_catalog.=) d.refobjid
+    WHERE c.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+      AND (d.refclassid OPERATOR(pg_catalog.=) 1255::pg_catalog.oid OR o.oid IS NOT NULL)
+      AND COALESCE(o.oprcode::pg_catalog.oid, d.refobjid)
+          OPERATOR(pg_catalog.<>) ALL (SELECT e.oid FROM compiled_extension e)
+  UNION
+    SELECT t.oid
+    FROM coded k
+    CROSS JOIN LATERAL (
+        SELECT b.oid FROM pg_catalog.pg_type b
+        WHERE b.typbasetype OPERATOR(pg_catalog.=) k.oid
+           OR b.oid OPERATOR(pg_catalog.=) (
+               SELECT i.typarray FROM pg_catalog.pg_type i WHERE i.oid OPERATOR(pg_catalog.=) k.oid)
+      UNION ALL
+        SELECT c.reltype
+        FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid
+        WHERE a.atttypid OPERATOR(pg_catalog.=) k.oid AND a.attnum OPERATOR(pg_catalog.>) 0
+          AND c.reltype OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+      UNION ALL
+        SELECT r.rngtypid FROM pg_catalog.pg_range r
+        WHERE r.rngsubtype OPERATOR(pg_catalog.=) k.oid
+    ) t (oid)
 ),
 -- A whole-row reference leaves no trace among the dependencies once a column
 -- is named as well, so it is looked for in the definition itself.
@@ -79,6 +112,22 @@ SELECT pg_catalog.json_build_object(
             ORDER BY i.inhrelid, i.inhseqno), '[]'::pg_catalog.json)
         FROM pg_catalog.pg_inherits i
         JOIN relation r ON r.oid OPERATOR(pg_catalog.=) i.inhrelid),
+    -- The columns that say in which partition a row lies, those of expressions too.
+    'partition_keys', (
+        SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(k.relation, k.columns)),
+            '[]'::pg_catalog.json)
+        FROM (
+            SELECT d.objid::pg_catalog.int8 AS relation,
+                   pg_catalog.json_agg(DISTINCT d.objsubid) AS columns
+            FROM pg_catalog.pg_partitioned_table p
+            JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 1259::pg_catalog.oid
+                AND d.objid OPERATOR(pg_catalog.=) p.partrelid
+                AND d.refclassid OPERATOR(pg_catalog.=) 1259::pg_catalog.oid
+                AND d.refobjid OPERATOR(pg_catalog.=) p.partrelid
+                AND d.objsubid OPERATOR(pg_catalog.>) 0
+                AND d.refobjsubid OPERATOR(pg_catalog.=) 0
+            GROUP BY d.objid
+        ) k),
     'views', (
         SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
             w.ev_class::pg_catalog.int8, COALESCE(v.list, '[]'::pg_catalog.json), w.action,
@@ -140,11 +189,17 @@ SELECT pg_catalog.json_build_object(
             g.nspname, g.own, g.names)), '[]'::pg_catalog.json)
         FROM (
             SELECT n.nspname,
-                   fn.nspname OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.name
-                   AND f.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid
-                   OR f.oid OPERATOR(pg_catalog.=) ANY (SELECT c.oid FROM compiled_extension c) AS own,
+                   (fn.nspname OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.name
+                    AND f.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid
+                    OR f.oid OPERATOR(pg_catalog.=) ANY (SELECT c.oid FROM compiled_extension c))
+                   AND t.oid OPERATOR(pg_catalog.<>) ALL (SELECT k.oid FROM coded k) AS own,
                    pg_catalog.json_agg(t.typname) AS names
-            FROM own_type t
+            FROM (
+                SELECT * FROM own_type
+              UNION
+                SELECT r.oid, r.typname, r.typnamespace, r.oid
+                FROM coded k JOIN pg_catalog.pg_type r ON r.oid OPERATOR(pg_catalog.=) k.oid
+            ) t
             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace
             JOIN type_base b ON b.oid OPERATOR(pg_catalog.=) t.element
             JOIN pg_catalog.pg_type bt ON bt.oid OPERATOR(pg_catalog.=) b.base
@@ -152,4 +207,13 @@ SELECT pg_catalog.json_build_object(
             JOIN pg_catalog.pg_namespace fn ON fn.oid OPERATOR(pg_catalog.=) f.pronamespace
             GROUP BY 1, 2
         ) g)
+,
+    -- By number, as a Parse names the types of its parameters.
+    'coded_types', (
+        SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.oid::pg_catalog.int8, n.nspname, t.typname)), '[]'::pg_catalog.json)
+        FROM coded k
+        JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) k.oid
+        JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace),
+    'encoding', pg_catalog.getdatabaseencoding()
 )::pg_catalog.text

@@ -72,10 +72,14 @@ impl Walk<'_> {
             OnConflictAction::Undefined => self.unclassified("ON CONFLICT of another kind"),
         }
         self.also_named("excluded", Source::Derived);
-        if let Some(InferClause { index_elems, where_clause, conname: _, location: _ }) =
+        if let Some(InferClause { index_elems, where_clause, conname, location: _ }) =
             infer.as_deref()
         {
             self.clause(ColumnContext::Predicate, |walk| {
+                // Which columns a constraint compares, its name doesn't say.
+                if !conname.is_empty() {
+                    walk.column_named(Vec::new(), true, 0);
+                }
                 for element in index_elems {
                     // A plain column is a name here, not a reference.
                     if let Some(NodeEnum::IndexElem(element)) = &element.node

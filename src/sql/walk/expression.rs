@@ -93,7 +93,9 @@ impl Walk<'_> {
             funcformat: _,
             location,
         } = call;
-        self.function_named(&strings(funcname), args.len(), *location);
+        let name = strings(funcname);
+        self.younger_call(&name, *location);
+        self.function_named(&name, args.len(), *location);
         self.nodes(args);
         self.clause(ColumnContext::Arrangement, |walk| walk.nodes(agg_order));
         self.clause(ColumnContext::Predicate, |walk| walk.optional(agg_filter));

@@ -14,6 +14,7 @@ mod scope;
 mod select;
 mod shape;
 mod utility;
+mod younger;
 
 use pg_query::{
     Node, NodeEnum,
@@ -147,15 +148,29 @@ impl<'a> Walk<'a> {
                 }
             }
 
+            // Syntax that older servers read as calls of functions.
+            NodeEnum::JsonFuncExpr(n) => {
+                self.younger_syntax(younger::function(n.op()));
+                self.parts(n);
+            }
+            NodeEnum::JsonParseExpr(n) => self.younger(younger::JSON, n),
+            NodeEnum::JsonScalarExpr(n) => self.younger(younger::JSON_SCALAR, n),
+            NodeEnum::JsonSerializeExpr(n) => self.younger(younger::JSON_SERIALIZE, n),
+            NodeEnum::JsonObjectConstructor(n) => self.younger(younger::JSON_OBJECT, n),
+            NodeEnum::JsonArrayConstructor(n) => self.younger(younger::JSON_ARRAY, n),
+            NodeEnum::JsonArrayQueryConstructor(n) => self.younger(younger::JSON_ARRAY, n),
+            NodeEnum::JsonObjectAgg(n) => self.younger(younger::JSON_OBJECTAGG, n),
+            NodeEnum::JsonArrayAgg(n) => self.younger(younger::JSON_ARRAYAGG, n),
+            NodeEnum::MergeSupportFunc(n) => self.younger(younger::MERGE_ACTION, n),
+
             // Expressions that are the sum of their parts.
+            NodeEnum::SqlvalueFunction(n) => self.parts(n),
             NodeEnum::GroupingFunc(n) => self.parts(n),
-            NodeEnum::MergeSupportFunc(n) => self.parts(n),
             NodeEnum::NamedArgExpr(n) => self.parts(n),
             NodeEnum::BoolExpr(n) => self.parts(n),
             NodeEnum::RowExpr(n) => self.parts(n),
             NodeEnum::CoalesceExpr(n) => self.parts(n),
             NodeEnum::MinMaxExpr(n) => self.parts(n),
-            NodeEnum::SqlvalueFunction(n) => self.parts(n),
             NodeEnum::XmlExpr(n) => self.parts(n),
             NodeEnum::XmlSerialize(n) => self.parts(n),
             NodeEnum::NullTest(n) => self.parts(n),
@@ -175,19 +190,10 @@ impl<'a> Walk<'a> {
             NodeEnum::JsonBehavior(n) => self.parts(n),
             NodeEnum::JsonOutput(n) => self.parts(n),
             NodeEnum::JsonArgument(n) => self.parts(n),
-            NodeEnum::JsonFuncExpr(n) => self.parts(n),
             NodeEnum::JsonTablePathSpec(n) => self.parts(n),
             NodeEnum::JsonTableColumn(n) => self.parts(n),
             NodeEnum::JsonKeyValue(n) => self.parts(n),
-            NodeEnum::JsonParseExpr(n) => self.parts(n),
-            NodeEnum::JsonScalarExpr(n) => self.parts(n),
-            NodeEnum::JsonSerializeExpr(n) => self.parts(n),
-            NodeEnum::JsonObjectConstructor(n) => self.parts(n),
-            NodeEnum::JsonArrayConstructor(n) => self.parts(n),
-            NodeEnum::JsonArrayQueryConstructor(n) => self.parts(n),
             NodeEnum::JsonAggConstructor(n) => self.parts(n),
-            NodeEnum::JsonObjectAgg(n) => self.parts(n),
-            NodeEnum::JsonArrayAgg(n) => self.parts(n),
             NodeEnum::RangeTableFuncCol(n) => self.parts(n),
             NodeEnum::List(n) => self.parts(n),
 
@@ -455,11 +461,28 @@ impl<'a> Walk<'a> {
 
     /// Walks a query level of its own.
     fn level(&mut self, walk: impl FnOnce(&mut Self)) {
+        self.within(Scope::default(), walk);
+    }
+
+    /// Walks what stands in a FROM clause and doesn't see the other items of it.
+    fn apart(&mut self, walk: impl FnOnce(&mut Self)) {
+        self.within(Scope { apart: true, ..Scope::default() }, walk);
+    }
+
+    fn within(&mut self, scope: Scope, walk: impl FnOnce(&mut Self)) {
         let outer = self.scope;
-        self.scopes.push(Scope { parent: Some(outer), items: Vec::new() });
+        self.scopes.push(Scope { parent: Some(outer), ..scope });
         self.scope = self.scopes.len() - 1;
         walk(self);
         self.scope = outer;
+    }
+
+    /// Walks what sees the items of this level from `first` on only.
+    fn seeing_from(&mut self, first: usize, walk: impl FnOnce(&mut Self)) {
+        let level = self.scope;
+        let outer = std::mem::replace(&mut self.scopes[level].sees_from, first);
+        walk(self);
+        self.scopes[level].sees_from = outer;
     }
 
     /// Walks a definition that PostgreSQL keeps and runs later.

@@ -17,6 +17,12 @@ pub(super) struct Scope {
     pub(super) parent: Option<usize>,
     /// Its FROM items, in the order of the text.
     pub(super) items: Vec<Item>,
+    /// Whether it stands in the FROM of the level around it without LATERAL: PostgreSQL
+    /// then passes over that level's items, and goes on to the levels around.
+    pub(super) apart: bool,
+    /// The first item that what is being walked sees: a join's condition sees no others
+    /// than the join's own.
+    pub(super) sees_from: usize,
 }
 
 /// One thing that a column can be taken from.
@@ -30,6 +36,20 @@ pub(super) struct Item {
     pub(super) renamed: Vec<String>,
     /// Whether unqualified names reach it (`old`, `new` and `excluded` they don't).
     pub(super) unqualified: bool,
+    /// Whether a join's alias stands before it, under which its columns may have other names.
+    pub(super) covered: bool,
+}
+
+impl Item {
+    /// Whether a name is surely this item's where it may be. If it isn't, what the levels
+    /// around mean by it counts as well.
+    fn is_sure(&self, name: &str) -> bool {
+        match &self.source {
+            _ if self.covered => false,
+            Source::Join { .. } => self.renamed.iter().any(|renamed| renamed == name),
+            Source::Relation { .. } | Source::Derived | Source::Function => true,
+        }
+    }
 }
 
 /// What is behind a FROM item.
@@ -64,8 +84,17 @@ pub(super) struct Meaning {
     pub(super) maybe_function: MaybeFunction,
 }
 
-/// Whether a reference may be a function call in disguise.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+impl Meaning {
+    /// One or the other.
+    fn or(mut self, other: Self) -> Self {
+        self.candidates.extend(other.candidates);
+        self.maybe_function = self.maybe_function.max(other.maybe_function);
+        self
+    }
+}
+
+/// Whether a reference may be a function call in disguise, the likelier the later.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum MaybeFunction {
     /// It is a column.
     #[default]
@@ -112,13 +141,22 @@ impl Resolver<'_> {
     fn unqualified(&self, name: &str, scope: usize) -> Meaning {
         let mut candidates = Vec::new();
         let mut level = Some(scope);
+        let mut apart = false;
         while let Some(scope) = level.and_then(|at| self.scopes.get(at)) {
             let before = candidates.len();
-            for item in scope.items.iter().filter(|item| item.unqualified) {
-                candidates.extend(self.columns_of(item, name));
+            let mut sure = false;
+            for (at, item) in scope.items.iter().enumerate().filter(|(_, item)| item.unqualified) {
+                let found = self.columns_of(item, name);
+                sure |= !found.is_empty() && !apart && at >= scope.sees_from && item.is_sure(name);
+                candidates.extend(found);
             }
-            if candidates.len() > before {
+            if sure {
                 break;
+            }
+            apart = scope.apart;
+            if candidates.len() > before {
+                level = scope.parent;
+                continue;
             }
             for item in scope.items.iter().filter(|item| item.name.as_deref() == Some(name)) {
                 candidates.extend(rows_of(item));
@@ -137,22 +175,39 @@ impl Resolver<'_> {
         wanted: Wanted<'_>,
     ) -> Meaning {
         let mut level = Some(scope);
+        let mut apart = false;
+        let mut unsure: Option<Meaning> = None;
         while let Some(scope) = level.and_then(|at| self.scopes.get(at)) {
             let meant = scope
                 .items
                 .iter()
-                .filter(|item| match schema {
+                .enumerate()
+                .filter(|(_, item)| match schema {
                     None => item.name.as_deref() == Some(relation),
                     Some(schema) => self.is_named(item, schema, relation),
                 })
                 .collect::<Vec<_>>();
+            let sure = !apart && meant.iter().any(|(at, _)| *at >= scope.sees_from);
             if !meant.is_empty() {
-                return self.taken_from(&meant, wanted);
+                let meant = meant.into_iter().map(|(_, item)| item).collect::<Vec<_>>();
+                let meaning = self.taken_from(&meant, wanted);
+                let meaning = match unsure.take() {
+                    Some(before) => before.or(meaning),
+                    None => meaning,
+                };
+                if sure {
+                    return meaning;
+                }
+                unsure = Some(meaning);
             }
+            apart = scope.apart;
             level = scope.parent;
         }
         // A function in FROM without an alias goes by its own name.
-        Meaning { candidates: Vec::new(), maybe_function: MaybeFunction::OfAnything }
+        unsure.unwrap_or(Meaning {
+            candidates: Vec::new(),
+            maybe_function: MaybeFunction::OfAnything,
+        })
     }
 
     fn taken_from(&self, items: &[&Item], wanted: Wanted<'_>) -> Meaning {
@@ -302,6 +357,7 @@ pub(super) fn item_of(used: &RelationUse, at: usize, renamed: Vec<String>) -> It
         source: Source::Relation { at, bare: used.alias.is_none() },
         renamed,
         unqualified: true,
+        covered: false,
     }
 }
 

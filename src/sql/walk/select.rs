@@ -175,8 +175,13 @@ impl Walk<'_> {
                 self.scan(relation);
             }
             NodeEnum::RangeSubselect(select) => {
-                let RangeSubselect { lateral: _, subquery, alias } = select.as_ref();
-                self.ctes_of(|walk| walk.optional(subquery));
+                let RangeSubselect { lateral, subquery, alias } = select.as_ref();
+                let query = |walk: &mut Self| walk.ctes_of(|walk| walk.optional(subquery));
+                if *lateral {
+                    query(self)
+                } else {
+                    self.apart(query)
+                }
                 self.derived(alias.as_ref());
             }
             NodeEnum::RangeFunction(function) => self.range_function(function),
@@ -230,6 +235,10 @@ impl Walk<'_> {
     fn scan(&mut self, relation: &RangeVar) -> Option<usize> {
         let RangeVar { catalogname, schemaname, relname, alias, .. } = relation;
         if catalogname.is_empty() && schemaname.is_empty() && self.ctes.contains(relname) {
+            if !self.catalog.is_utf8() && !relname.is_ascii() {
+                // The server may fold or cut the name otherwise, and read a table.
+                self.unclassified("a CTE's name that the database's encoding may change");
+            }
             let name = alias.as_ref().map_or(relname, |alias| &alias.aliasname);
             self.add_item(Some(name.clone()), Source::Derived, renamed(alias.as_ref()));
             return None;
@@ -275,8 +284,11 @@ impl Walk<'_> {
         }
         // The method is a function by name (`system`, `bernoulli`).
         self.function_named(&strings(method), args.len(), sample.location);
-        self.nodes(args);
-        self.optional(repeatable);
+        let nothing = self.scopes[self.scope].items.len();
+        self.seeing_from(nothing, |walk| {
+            walk.nodes(args);
+            walk.optional(repeatable);
+        });
     }
 
     fn join(&mut self, join: &JoinExpr) {
@@ -315,7 +327,9 @@ impl Walk<'_> {
                 });
             }
         }
-        self.clause(ColumnContext::Predicate, |walk| walk.optional(quals));
+        self.seeing_from(first, |walk| {
+            walk.clause(ColumnContext::Predicate, |walk| walk.optional(quals));
+        });
         let covers = self.scopes[self.scope].items[first..]
             .iter()
             .flat_map(rows_of)
@@ -330,6 +344,7 @@ impl Walk<'_> {
             // under the join's name, and unqualified.
             for item in &mut self.scopes[self.scope].items[first..] {
                 item.name = None;
+                item.covered = true;
             }
             self.add_item(
                 Some(alias.aliasname.clone()),
@@ -410,14 +425,19 @@ impl Walk<'_> {
     }
 
     fn add_item(&mut self, name: Option<String>, source: Source, renamed: Vec<String>) {
-        let item = Item { name, source, renamed, unqualified: true };
+        let item = Item { name, source, renamed, unqualified: true, covered: false };
         self.scopes[self.scope].items.push(item);
     }
 
     /// A further name for a relation use (`old`, `new`), out of reach for unqualified names.
     pub(super) fn also_named(&mut self, name: &str, source: Source) {
-        let item =
-            Item { name: Some(name.into()), source, renamed: Vec::new(), unqualified: false };
+        let item = Item {
+            name: Some(name.into()),
+            source,
+            renamed: Vec::new(),
+            unqualified: false,
+            covered: false,
+        };
         self.scopes[self.scope].items.push(item);
     }
 

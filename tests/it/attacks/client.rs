@@ -315,7 +315,11 @@ fn values(values: &[Option<String>]) -> Vec<u8> {
 fn encoded(word: &Word) -> Vec<u8> {
     let name = |name: &str| [name.as_bytes(), b"\0"].concat();
     match word {
-        Word::Parse { statement, sql } => message(b'P', &[&name(statement), &name(sql), &[0, 0]]),
+        Word::Parse { statement, sql, types } => {
+            let count = u16::try_from(types.len()).expect("few types").to_be_bytes();
+            let types = types.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<_>>();
+            message(b'P', &[&name(statement), &name(sql), &count, &types])
+        }
         Word::Bind { portal, statement, binary, values: bound } => {
             let formats: &[u8] = if *binary { &[0, 1, 0, 1] } else { &[0, 0] };
             message(b'B', &[&name(portal), &name(statement), &[0, 0], &values(bound), formats])

@@ -9,6 +9,7 @@
 //! > a message of the protocol, or what the administrator does
 //! ```
 //!
+//! `> typed N …` is a `> parse` whose first parameter has the type of that number.
 //! `@rows N` lets at most so many rows out, `@limited` is for a role with limits and holds.
 //! `{{a|b}}` makes an oracle of the case: it runs with `a` and with `b`, of which one
 //! is true of the secrets, and both must be answered alike. `\n` is a line break.
@@ -62,7 +63,7 @@ pub(super) enum Step {
 /// A message of the client's.
 #[derive(Debug, Clone)]
 pub(super) enum Word {
-    Parse { statement: String, sql: String },
+    Parse { statement: String, sql: String, types: Vec<u32> },
     Bind { portal: String, statement: String, binary: bool, values: Vec<Option<String>> },
     Describe(u8, String),
     Close(u8, String),
@@ -208,7 +209,13 @@ fn step(line: &str) -> Step {
         "pause" => return Step::Pause(rest.parse().expect("milliseconds")),
         "parse" => {
             let (statement, sql) = rest.split_once(' ').unwrap_or((rest, ""));
-            Word::Parse { statement: name(statement), sql: sql.to_owned() }
+            Word::Parse { statement: name(statement), sql: sql.to_owned(), types: Vec::new() }
+        }
+        "typed" => {
+            let (number, rest) = rest.split_once(' ').expect("a type's number");
+            let (statement, sql) = rest.split_once(' ').expect("a name and a text");
+            let types = vec![number.parse().expect("a type's number")];
+            Word::Parse { statement: name(statement), sql: sql.to_owned(), types }
         }
         "bind" => {
             let (portal, statement) = (name(next()), name(next()));

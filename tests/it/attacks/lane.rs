@@ -224,7 +224,7 @@ impl<'a> Lane<'a> {
             // pgate says itself what it can't read, and that it knows no such statement or portal.
             ["26000", "34000", "42601"].contains(&&**code)
                 || message.contains("pgate")
-                    && ["42501", "22023", "28000", "3D000", "54000"].contains(&&**code)
+                    && ["42501", "42622", "22023", "28000", "3D000", "54000"].contains(&&**code)
         });
         let answered = match case.expected {
             Expected::Anything => true,

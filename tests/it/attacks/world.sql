@@ -176,6 +176,53 @@ CREATE VIEW invoker WITH (security_invoker = true) AS SELECT id, email FROM cust
 CREATE MATERIALIZED VIEW contact_list AS SELECT id, email, ssn FROM customers;
 CREATE MATERIALIZED VIEW totals AS SELECT customer_id, sum(total) AS total FROM orders GROUP BY customer_id;
 
+-- Where a row lies tells a masked value.
+CREATE TABLE illnesses (person int, kind text) PARTITION BY LIST (kind);
+CREATE TABLE illnesses_plague PARTITION OF illnesses FOR VALUES IN ('plague') PARTITION BY LIST (person);
+CREATE TABLE illnesses_plague_1 PARTITION OF illnesses_plague DEFAULT;
+CREATE TABLE illnesses_ague PARTITION OF illnesses FOR VALUES IN ('ague') PARTITION BY LIST (person);
+CREATE TABLE illnesses_ague_1 PARTITION OF illnesses_ague DEFAULT;
+INSERT INTO illnesses VALUES (1, 'plague'), (2, 'ague');
+CREATE VIEW of_plague AS SELECT person FROM illnesses_plague;
+CREATE VIEW of_ague AS SELECT person FROM illnesses_ague;
+CREATE VIEW ill AS SELECT person FROM illnesses;
+CREATE VIEW illness_places AS SELECT person, tableoid AS place FROM illnesses;
+CREATE TABLE scores (person int, score int) PARTITION BY LIST ((score / 100));
+CREATE TABLE scores_high PARTITION OF scores FOR VALUES IN (9);
+CREATE TABLE scores_low PARTITION OF scores DEFAULT;
+INSERT INTO scores VALUES (1, 950), (2, 1);
+
+-- Named as later versions name syntax of theirs.
+CREATE FUNCTION shop.json_value(jsonb, text) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER SET search_path = shop AS
+    'SELECT email FROM customers WHERE id = 1';
+CREATE FUNCTION shop.json_query(jsonb, text) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT shop.json_value($1, $2)';
+CREATE FUNCTION shop.json_exists(jsonb, text) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT shop.json_value($1, $2)';
+CREATE FUNCTION shop.json_scalar(int) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT shop.json_value(NULL, NULL)';
+CREATE FUNCTION shop.json_serialize(text) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT shop.json_value(NULL, NULL)';
+CREATE FUNCTION shop.json_array(int, int) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT shop.json_value(NULL, NULL)';
+CREATE FUNCTION shop.json_arrayagg(int) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT shop.json_value(NULL, NULL)';
+CREATE FUNCTION shop.json_object(int) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT shop.json_value(NULL, NULL)';
+CREATE FUNCTION shop.merge_action() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT shop.json_value(NULL, NULL)';
+CREATE VIEW by_query AS SELECT id, query_to_xml('SELECT email FROM shop.customers', true, false, '')::text AS found FROM orders;
+
+CREATE FUNCTION known(text) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = shop AS
+    'SELECT $1 IS NULL OR EXISTS (SELECT FROM customers WHERE email = $1)';
+CREATE DOMAIN known_email AS text CHECK (shop.known(VALUE));
+CREATE TYPE known_pair AS (who known_email);
+CREATE TYPE known_range AS RANGE (subtype = known_email);
+CREATE TABLE answers (id int, who known_email);
+
+-- Values that are rows, or hold some.
+CREATE TYPE place AS (town text, code text);
+CREATE TYPE person AS (name text, lives place);
+CREATE DOMAIN checked_place AS place CHECK (true);
+CREATE TABLE people (id int, lives place, lived place[], who person, checked checked_place);
+INSERT INTO people VALUES (1, ROW('x', 'qjzxvwkphd'), ARRAY[ROW('x', 'qjzxvwkphd')::place],
+  ROW('n', ROW('x', 'qjzxvwkphd')), ROW('x', 'qjzxvwkphd'));
+CREATE TABLE customer_history (at date, was customers);
+INSERT INTO customer_history SELECT '2025-01-01', c FROM customers c;
+CREATE VIEW towns AS SELECT id, (lives).town, (lives).code FROM people;
+
 CREATE SEQUENCE register;
 SELECT setval('register', 424242);
 SELECT lo_from_bytea(777001, 'kzvqxjwpcb');

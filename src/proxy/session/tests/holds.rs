@@ -318,3 +318,52 @@ fn a_held_statements_name_is_not_taken_by_what_a_failed_copy_skips() {
     assert_eq!((rig.sent(), rig.reviews.len()), (vec![], 1));
     assert_eq!(&*rig.asked.last().expect("a request").sql, "HELD");
 }
+
+#[test]
+fn a_name_in_what_is_skipped_behind_a_copy_does_not_stand_for_the_held_one() {
+    let mut rig = Rig::new(false);
+    rig.client(&all(&[parse("s", "HELD"), sync()]));
+    rig.server(&all(&[bare(b'1'), ready(b'I')]));
+    // The COPY takes the first Sync for its own. The server skips the second Parse, as
+    // its portal is unknown, and still has the held statement under its name.
+    let copy = all(&[parse("", "COPY t FROM STDIN"), bind("", ""), execute(""), sync()]);
+    let fail = message(b'f', b"no\0");
+    let skipped = all(&[execute("unknown"), parse("s", "SELECT 1"), sync()]);
+    let run = all(&[bind("", "s"), execute(""), sync()]);
+    rig.client(&all(&[copy, fail, sync(), skipped, run.clone()]));
+    rig.sent();
+    rig.server(&all(&[bare(b'1'), bare(b'2'), copy_in()]));
+    assert!(rig.sent().is_empty(), "the name means nothing yet");
+    rig.server(&all(&[error("57014", "COPY from stdin failed: no"), ready(b'I')]));
+    rig.server(&all(&[error("34000", "no portal"), ready(b'I')]));
+    assert_eq!((rig.sent(), rig.reviews.len()), (vec![], 1));
+    rig.approve();
+    assert_eq!(rig.sent(), run);
+}
+
+#[test]
+fn names_that_postgresql_would_cut_short_are_refused() {
+    let name = |end: &str| "n".repeat(63) + end;
+    let mut rig = Rig::new(false);
+    rig.client(&all(&[parse(&name(""), "SELECT 1"), sync()]));
+    assert_eq!(rig.sent(), all(&[parse(&name(""), "SELECT 1"), sync()]));
+    rig.server(&all(&[bare(b'1'), ready(b'I')]));
+    assert_eq!(rig.got(), "1Z");
+    let close = message(b'C', format!("S{}\0", name("x")).as_bytes());
+    let describe_one = message(b'D', format!("S{}\0", name("x")).as_bytes());
+    for long in [
+        parse(&name("x"), "HELD"),
+        bind("", &name("x")),
+        bind(&name("x"), &name("")),
+        execute(&name("x")),
+        describe(&name("x")),
+        describe_one,
+        close,
+    ] {
+        rig.client(&all(&[long, sync()]));
+        assert_eq!(rig.sent(), all(&[bind("", "nobody"), sync()]));
+        rig.server(&all(&[error("26000", "no such statement"), ready(b'I')]));
+        assert_eq!(first_error(&rig.to_client).sqlstate(), "42622");
+        assert_eq!((rig.got().as_str(), &rig.closed), ("EZ", &None));
+    }
+}
