@@ -111,6 +111,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
             return Err(interrupted_early());
         }
     };
+    if session.records_results() {
+        // Who works here is to know what others will read.
+        context.output.note("what statements return is recorded in this session's log");
+    }
     if args.command.is_empty() {
         serve_until_told(session, interruption, context).await
     } else {

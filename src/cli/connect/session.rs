@@ -20,7 +20,7 @@ use crate::{
     },
     grant::{SessionGrant, SigningKey, VerifyingKey},
     journal::{End, EndReason, FORMAT_VERSION, Start},
-    policy::{Enforcement, Role},
+    policy::{self, Enforcement, Role},
     proxy::{
         Admission, Drift, Ended, Ender, Engine, EngineConfig, HoldNews, OwnConnection, ReviewDesk,
         Running, UpstreamConfig,
@@ -47,6 +47,7 @@ pub(super) struct Session {
     tasks: Vec<JoinHandle<()>>,
     grant: SessionGrant,
     expires_at: Timestamp,
+    records_results: bool,
 }
 
 impl Session {
@@ -164,7 +165,8 @@ impl Session {
             }
         };
         let tasks = watchers(&running.ender(), admission, opened, client);
-        Ok(Self { running, spool, uploader, desk, tasks, grant, expires_at })
+        let records_results = role.record == policy::Record::Results;
+        Ok(Self { running, spool, uploader, desk, tasks, grant, expires_at, records_results })
     }
 
     /// How clients reach the proxy: by TCP, or by the Unix socket.
@@ -196,6 +198,11 @@ impl Session {
     /// The role's name.
     pub(super) fn role(&self) -> &str {
         &self.grant.role
+    }
+
+    /// Whether the session's log has what statements return.
+    pub(super) fn records_results(&self) -> bool {
+        self.records_results
     }
 
     /// What becomes of held statements from now on.

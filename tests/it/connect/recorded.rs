@@ -45,7 +45,7 @@ async fn the_log_shows_what_the_client_saw_and_nothing_that_it_did_not() {
         psql -XAtq -c 'DELETE FROM orders' 2> /dev/null
         echo $PGATE_SESSION";
     let arguments = ["connect", "prod-db", "--grant", &grant, "--", "sh", "-c", script];
-    let ran = desk.run(&arguments).exits(0);
+    let ran = desk.run(&arguments).exits(0).says("is recorded in this session's log");
     let lines = ran.stdout.lines().collect::<Vec<_>>();
     let session = *lines.last().unwrap();
     desk.run(&["log", "verify", session]).exits(0).says("ok:").says("(closed)");
