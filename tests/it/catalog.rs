@@ -258,6 +258,9 @@ async fn the_epoch_is_another_after_every_change_and_the_same_after_none() {
         "CREATE OR REPLACE FUNCTION shop.purge() RETURNS int LANGUAGE sql SECURITY DEFINER STABLE AS 'SELECT 2'",
         "ALTER TABLE shop.orders DETACH PARTITION shop.orders_1",
         "CREATE TYPE shop.size AS ENUM ('s', 'm')",
+        "CREATE DOMAIN shop.small AS int",
+        "ALTER DOMAIN shop.small ADD CONSTRAINT least CHECK (VALUE > 0)",
+        "ALTER DOMAIN shop.small DROP CONSTRAINT least",
         "DROP OPERATOR shop.= (int, int)",
         "ALTER SCHEMA shop RENAME TO store",
     ] {
