@@ -323,6 +323,10 @@ fn tell_completion(completion: &Completion) -> String {
     let Completion { statement, tag, rows, bytes, duration_us, sqlstate, .. } = completion;
     let took = duration(*duration_us);
     match (tag, sqlstate) {
+        (_, Some(sqlstate)) if sqlstate == "08007" => {
+            let word = style("unknown whether it was done").red();
+            format!("[{statement}] {word}, {took}")
+        }
         (_, Some(sqlstate)) => {
             let word = style(format!("failed with {}", escaped(sqlstate))).red();
             format!("[{statement}] {word}, {took}")

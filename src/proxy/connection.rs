@@ -122,7 +122,7 @@ async fn open(
     let early = upstream.take_input();
     let started = Instant::now();
     session.server_bytes(&early, Duration::ZERO);
-    session.client_bytes(&welcome.early, Duration::ZERO);
+    session.client_bytes(&welcome.early);
     Ok(Shuttle::new(shared, permit, session, client, upstream, issued, started))
 }
 
