@@ -35,7 +35,7 @@ pub fn run(data: &[u8]) {
         rest = after;
         let now = Duration::from_millis(u64::from(step));
         match what % 8 {
-            0..=3 => session.client_bytes(bytes, now),
+            0..=3 => session.client_bytes(bytes),
             4 | 5 => session.server_bytes(bytes, now),
             6 => session.notice("a notice"),
             _ => match length {
@@ -52,7 +52,7 @@ pub fn run(data: &[u8]) {
                 session.decided(id, Admitted::Refuse(answer), now);
             }
         }
-        sent.extend_from_slice(&session.to_server().split());
+        sent.extend_from_slice(&session.to_server().take());
         session.to_client().clear();
     }
     check(&sent, &refused);

@@ -147,6 +147,9 @@ fn tell(record: &Record) -> Vec<String> {
     match record {
         Record::Start(start) => vec![tell_start(start)],
         Record::Connect(connection) => vec![tell_connection(connection)],
+        Record::Host { connection, host } => {
+            vec![format!("connection {connection} reached the database at {}", escaped(host))]
+        }
         Record::Disconnect(end) => {
             vec![format!("connection {} ended: {}", end.connection, escaped(&end.reason))]
         }
@@ -323,6 +326,10 @@ fn tell_completion(completion: &Completion) -> String {
     let Completion { statement, tag, rows, bytes, duration_us, sqlstate, .. } = completion;
     let took = duration(*duration_us);
     match (tag, sqlstate) {
+        (_, Some(sqlstate)) if sqlstate == "08007" => {
+            let word = style("unknown whether it was done").red();
+            format!("[{statement}] {word}, {took}")
+        }
         (_, Some(sqlstate)) => {
             let word = style(format!("failed with {}", escaped(sqlstate))).red();
             format!("[{statement}] {word}, {took}")
@@ -347,6 +354,17 @@ fn duration(micros: u64) -> String {
 mod tests {
     use super::*;
     use crate::journal::{decode, sample};
+
+    #[test]
+    fn the_host_that_a_connection_reached_is_told() {
+        let record = Record::Host { connection: 3, host: "db2.example\u{1b}:5432".into() };
+        let line = serde_json::to_string(&record).unwrap();
+        assert!(line.starts_with(r#"{"type":"host","connection":3,"host":"db2"#), "{line}");
+        let told = tell(&record);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].starts_with("connection 3 reached the database at db2.example"));
+        assert!(!told[0].contains('\u{1b}'), "{told:?}");
+    }
 
     #[test]
     fn a_session_is_told_in_order_with_verdicts_rules_and_outcomes() {

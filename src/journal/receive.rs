@@ -279,6 +279,7 @@ impl Receiver {
             // What the client says it was told is checked by whoever verifies the log.
             Record::Receipt(_) => {}
             Record::Connect(_)
+            | Record::Host { .. }
             | Record::Disconnect(_)
             | Record::Completion(_)
             | Record::Results(_)

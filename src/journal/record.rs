@@ -34,6 +34,14 @@ pub enum Record {
     Start(Box<Start>),
     /// A client connected.
     Connect(ConnectionStart),
+    /// Which of the database's hosts a client connection has got; after its `connect`, and
+    /// before its statements. Only where the target names several.
+    Host {
+        /// The connection.
+        connection: u32,
+        /// The host and port, or the path of the socket.
+        host: String,
+    },
     /// A client connection ended.
     Disconnect(ConnectionEnd),
     /// A statement that PostgreSQL's planner is asked about before there is a verdict on

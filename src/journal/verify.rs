@@ -180,6 +180,7 @@ impl<'a> Verifier<'a> {
             Record::Results(results) => self.ran(line, results.statement),
             Record::Completion(completion) => self.ran(line, completion.statement),
             Record::Connect(_)
+            | Record::Host { .. }
             | Record::Disconnect(_)
             | Record::Planned(_)
             | Record::Setting { .. }

@@ -105,6 +105,16 @@ async fn open(
             return Err(refusal.message);
         }
     };
+    if shared.upstream.has_several_hosts() {
+        let (connection, host) = (permit.connection(), upstream.place.to_string());
+        if let Err(error) = shared.admission.record(&Record::Host { connection, host }) {
+            shared.end(EndReason::Failed, &error.to_string());
+            let refusal = handshake::ended(&ending.wait().await);
+            let told = handshake::refuse_after(welcome.greeting, &mut client, &refusal);
+            let _ = timeout(FAREWELL_PATIENCE, told).await;
+            return Err(refusal.message);
+        }
+    }
     let server = upstream.key.as_ref().map(|key| key.process);
     let issued = shared.cancel_keys.issue(welcome.secret_length, server);
     let mut session = Session::new(SessionConfig {
@@ -122,7 +132,7 @@ async fn open(
     let early = upstream.take_input();
     let started = Instant::now();
     session.server_bytes(&early, Duration::ZERO);
-    session.client_bytes(&welcome.early, Duration::ZERO);
+    session.client_bytes(&welcome.early);
     Ok(Shuttle::new(shared, permit, session, client, upstream, issued, started))
 }
 

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
@@ -37,8 +37,13 @@ use crate::{
     wire::{self, ErrorFields},
 };
 
-/// How long the last bytes may take to reach a peer.
+/// How long the last bytes may take to reach a peer, and what was in flight to come to its
+/// end.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(3);
+/// How often what is in flight when the connection ends is cancelled: the server forgets a
+/// cancellation that comes before it has read the statement, and what follows in a pipeline
+/// runs all the same.
+const CANCEL_AGAIN: Duration = Duration::from_millis(500);
 /// How often the server is kept from taking a held statement's transaction for idle: at
 /// less than the shortest timeout that anybody sets for that.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
@@ -236,7 +241,7 @@ impl Shuttle {
                 && Pin::new(task).poll(cx).is_ready()
             {
                 self.cancelling = None;
-                self.session.cancelled(self.started.elapsed());
+                self.session.cancelled();
                 continue;
             }
             match self.poll_step(cx) {
@@ -255,14 +260,13 @@ impl Shuttle {
     /// read, so that the machine's effects come before more bytes. Nothing goes to the server
     /// before the lines of all that has been admitted are on disk.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Moved> {
-        if !self.session.to_server().is_empty() && self.shared.admission.owes_a_line() {
+        if self.session.to_server().has_remaining() && self.shared.admission.owes_a_line() {
             // Once round, so that one write takes the lines of all who are ready.
             if !std::mem::replace(&mut self.gave_way, true) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             if let Err(error) = self.shared.admission.record_all() {
-                self.session.to_server().clear();
                 self.unrecorded(&error);
                 return Poll::Ready(Moved::Bytes);
             }
@@ -272,8 +276,7 @@ impl Shuttle {
             let received = ready!(receipt.as_mut().poll(cx));
             self.receipt = None;
             if let Err(error) = received {
-                let now = self.started.elapsed();
-                self.session.not_forwarded("58030", &format!("pgate: {error}"), now);
+                self.session.not_forwarded("58030", &format!("pgate: {error}"));
                 return Poll::Ready(Moved::Bytes);
             }
         }
@@ -283,7 +286,6 @@ impl Shuttle {
             poll_send(cx, server, session.to_server(), &mut self.server_flush)
         {
             self.server_flush = false;
-            session.to_server().clear();
             return Poll::Ready(Moved::ServerGone);
         }
         if let Poll::Ready(Err(_)) =
@@ -292,6 +294,7 @@ impl Shuttle {
             self.client_flush = false;
             return Poll::Ready(Moved::ClientGone);
         }
+        give_back(session.to_client());
         if let Err(error) = self.record_outcomes() {
             self.unrecorded(&error);
             return Poll::Ready(Moved::Bytes);
@@ -314,11 +317,11 @@ impl Shuttle {
         }
         let room = session.reads_client() || session.client_backlog() < HIGH_WATER;
         let hears = room && self.cancelling.is_none() && !self.client_closed;
-        if hears && session.to_server().len() < HIGH_WATER && !self.from_client.rests(cx) {
+        if hears && session.to_server().remaining() < HIGH_WATER && !self.from_client.rests(cx) {
             let mut bytes = ReadBuf::uninit(&mut space);
             match Pin::new(&mut *client).poll_read(cx, &mut bytes) {
                 Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
-                    session.client_bytes(bytes.filled(), self.started.elapsed());
+                    session.client_bytes(bytes.filled());
                     let amid = client.gathers() && session.is_amid_copy_in();
                     self.from_client.took(bytes.filled().len(), READ, amid);
                     return Poll::Ready(Moved::Bytes);
@@ -421,7 +424,7 @@ impl Shuttle {
             return;
         }
         let Some(key) = self.upstream.key.clone().filter(|_| self.session.in_flight()) else {
-            return self.session.cancelled(self.started.elapsed());
+            return self.session.cancelled();
         };
         let (place, permit) = (self.upstream.place.clone(), Arc::clone(&self.permit));
         self.cancelling = Some(tokio::spawn(async move {
@@ -432,26 +435,25 @@ impl Shuttle {
         }));
     }
 
-    /// Sends what there is to send, and closes both sides.
+    /// Sends what there is to send, hears what became of what is in flight, and closes both
+    /// sides.
     async fn farewell(mut self) {
-        if self.review.is_some()
-            && let Some(decision) = self.decision.take()
+        if self.review.is_none() {
+            self.decision = None;
+        }
         {
-            // It has been withdrawn, and writes so into the log.
-            let _ = timeout(FAREWELL_PATIENCE, decision).await;
+            let (mut told, mut again) = (false, pin!(sleep(CANCEL_AGAIN)));
+            let parting = poll_fn(|cx| {
+                told = told || self.poll_goodbye(cx).is_ready();
+                let concluded = self.poll_outcomes(cx, again.as_mut());
+                if told { concluded } else { Poll::Pending }
+            });
+            let _ = timeout(FAREWELL_PATIENCE, parting).await;
         }
-        let to_client = self.session.to_client().split();
-        let client = &mut self.client;
-        let _ = timeout(FAREWELL_PATIENCE, async {
-            client.write_all(&to_client).await?;
-            client.shutdown().await
-        })
-        .await;
-        if let Some(cancelling) = self.cancelling.take() {
-            let _ = timeout(FAREWELL_PATIENCE, cancelling).await;
-        }
+        self.session.conclude(self.started.elapsed());
+        self.record_conclusion();
         let mut last = BytesMut::new();
-        if !self.session.has_taken_leave() {
+        if !self.session.has_taken_leave() && self.session.may_speak_to_server() {
             wire::terminate(&mut last);
         }
         let server = &mut self.upstream.stream;
@@ -461,28 +463,94 @@ impl Shuttle {
         })
         .await;
     }
+
+    /// Sends the client its last bytes.
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { session, client, client_flush, .. } = self;
+        if ready!(poll_send(cx, client, session.to_client(), client_flush)).is_ok() {
+            // A client that has gone needn't be told that the connection ends.
+            let _ = ready!(Pin::new(client).poll_shutdown(cx));
+        }
+        Poll::Ready(())
+    }
+
+    /// Hears the server, and a review that has been withdrawn, until the log has all of it.
+    /// What goes to the server is the machine's own: the client's was dropped.
+    fn poll_outcomes(&mut self, cx: &mut Context<'_>, mut again: Pin<&mut Sleep>) -> Poll<()> {
+        loop {
+            self.record_conclusion();
+            if let Some(asked) = &mut self.decision
+                && let Poll::Ready((id, admitted)) = asked.as_mut().poll(cx)
+            {
+                self.decision = None;
+                self.session.decided(id, admitted, self.started.elapsed());
+                continue;
+            }
+            if let Some(task) = &mut self.cancelling
+                && Pin::new(task).poll(cx).is_ready()
+            {
+                self.cancelling = None;
+                self.session.cancelled();
+                continue;
+            }
+            if !self.session.awaits_outcomes() {
+                let over = self.decision.is_none() && self.cancelling.is_none();
+                return if over { Poll::Ready(()) } else { Poll::Pending };
+            }
+            if again.as_mut().poll(cx).is_ready() {
+                again.as_mut().reset(tokio::time::Instant::now() + CANCEL_AGAIN);
+                self.cancel(None);
+                continue;
+            }
+            let Self { session, upstream, .. } = self;
+            let server = &mut upstream.stream;
+            // Where that fails, there may still be something to read.
+            let _ = poll_send(cx, server, session.to_server(), &mut self.server_flush);
+            let mut space = [MaybeUninit::uninit(); READ];
+            let mut bytes = ReadBuf::uninit(&mut space);
+            match ready!(Pin::new(server).poll_read(cx, &mut bytes)) {
+                Ok(()) if !bytes.filled().is_empty() => {
+                    session.server_bytes(bytes.filled(), self.started.elapsed());
+                }
+                _ => session.server_gone(),
+            }
+        }
+    }
+
+    /// Puts into the log what has been heard since the connection's end.
+    fn record_conclusion(&mut self) {
+        // The reason is known.
+        let _ = self.effects();
+        if let Err(error) = self.record_outcomes() {
+            self.unrecorded(&error);
+        }
+    }
 }
 
 /// Writes as much of `bytes` as the peer takes.
 fn poll_send(
     cx: &mut Context<'_>,
     stream: &mut Stream,
-    bytes: &mut BytesMut,
+    bytes: &mut impl Buf,
     flush: &mut bool,
 ) -> Poll<io::Result<()>> {
-    while !bytes.is_empty() {
-        match ready!(Pin::new(&mut *stream).poll_write(cx, bytes))? {
+    while bytes.has_remaining() {
+        match ready!(Pin::new(&mut *stream).poll_write(cx, bytes.chunk()))? {
             0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             written => bytes.advance(written),
         }
         *flush = true;
-    }
-    if bytes.capacity() > KEPT {
-        *bytes = BytesMut::new();
     }
     if *flush {
         ready!(Pin::new(stream).poll_flush(cx))?;
         *flush = false;
     }
     Poll::Ready(Ok(()))
+}
+
+/// Gives back what an empty buffer took for a crowd of bytes.
+fn give_back(bytes: &mut BytesMut) {
+    if bytes.is_empty() && bytes.capacity() > KEPT {
+        *bytes = BytesMut::new();
+    }
 }

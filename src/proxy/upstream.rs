@@ -9,12 +9,18 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 pub(super) use self::place::Place;
@@ -38,9 +44,11 @@ use crate::{
 };
 
 /// How long dialling, TLS and authentication may take together.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// The same at each of several hosts.
-const PATIENCE_AT_EACH: Duration = Duration::from_secs(8);
+const PATIENCE: Patience = Patience {
+    alone: Duration::from_secs(20),
+    each: Duration::from_secs(8),
+    all: Duration::from_secs(40),
+};
 /// How often, and how many times, a standby is asked for a role that has just been made.
 const REPLICATION_ASKED_EVERY: Duration = Duration::from_millis(100);
 const REPLICATION_ASKED: u32 = 10;
@@ -54,6 +62,25 @@ const USUAL_START: usize = 1024;
 const MOST_AT_START: usize = 1000;
 /// The longest answer of a [`query_text`], in bytes.
 const LONGEST_ANSWER: usize = 256 * 1024 * 1024;
+
+/// How long a connection may take until it is ready.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Where there is one host.
+    alone: Duration,
+    /// At one of several.
+    each: Duration,
+    /// At all of them together.
+    all: Duration,
+}
+
+impl Patience {
+    /// What a host may take, where it and others still have so many turns.
+    fn at(&self, spent: Duration, turns: usize) -> Duration {
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX).max(1);
+        (self.all.saturating_sub(spent) / turns).min(self.each)
+    }
+}
 
 /// What goes wrong upstream.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +175,7 @@ pub enum UpstreamError {
 #[derive(Debug, Clone)]
 pub struct UpstreamConfig {
     hosts: Hosts,
+    patience: Patience,
     login: Login,
     database: String,
     search_path: Option<String>,
@@ -195,6 +223,7 @@ impl UpstreamConfig {
         let ephemeral = access.credential == CredentialKind::Ephemeral;
         Ok(Self {
             hosts: Hosts::new(places, access.target_session_attrs, ephemeral),
+            patience: PATIENCE,
             login: Login {
                 user: access.user.clone(),
                 password: access.password.clone(),
@@ -214,6 +243,11 @@ impl UpstreamConfig {
         self
     }
 
+    /// Whether a connection may reach one of several hosts.
+    pub fn has_several_hosts(&self) -> bool {
+        !self.hosts.is_one()
+    }
+
     /// The database role.
     pub fn user(&self) -> &str {
         &self.login.user
@@ -231,11 +265,15 @@ impl UpstreamConfig {
         permit: &ConnectionPermit,
         parameters: &BTreeMap<String, String>,
     ) -> Result<Upstream, UpstreamError> {
-        let patience = if self.hosts.is_one() { PATIENCE } else { PATIENCE_AT_EACH };
+        let started = Instant::now();
         let mut failed = Vec::new();
-        let turns = self.hosts.in_turn();
+        let mut turns = VecDeque::from(self.hosts.in_turn());
         let is_choice = turns.len() > 1;
-        for Turn { at, place, wanted } in turns {
+        while let Some(Turn { at, place, wanted }) = turns.pop_front() {
+            let patience = match self.hosts.is_one() {
+                true => self.patience.alone,
+                false => self.patience.at(started.elapsed(), 1 + turns.len()),
+            };
             let connecting = async {
                 let mut upstream = self.start(place, permit, parameters).await;
                 for _ in 0..REPLICATION_ASKED {
@@ -258,10 +296,17 @@ impl UpstreamConfig {
                 }
                 Err(error) if is_choice && self.hosts.leads_on(&error) => {
                     tracing::debug!(%error, %place, "another host is tried");
-                    // Each is named by its error, but where that is only that it is slow.
+                    if error.is_silence() {
+                        // As another kind of server it would say no more.
+                        turns.retain(|turn| turn.at != at);
+                    }
                     let told = match error {
                         UpstreamError::Slow => format!("{place} did not answer in time"),
-                        error => error.to_string(),
+                        // These name it.
+                        UpstreamError::Unreachable { .. } | UpstreamError::Unwanted { .. } => {
+                            error.to_string()
+                        }
+                        error => format!("at {place}, {error}"),
                     };
                     if !failed.contains(&told) {
                         failed.push(told);
@@ -332,6 +377,11 @@ impl UpstreamConfig {
 }
 
 impl UpstreamError {
+    /// Whether nobody has answered.
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::Slow | Self::Unreachable { .. })
+    }
+
     /// Whether it may be how a server says that it doesn't know the protocol's version.
     fn may_be_for_the_version(&self) -> bool {
         match self {

@@ -241,6 +241,11 @@ pub fn flush(out: &mut BytesMut) {
     message(b'H', out, |_| {});
 }
 
+/// Appends a CopyFail.
+pub fn copy_fail(why: &str, out: &mut BytesMut) {
+    message(b'f', out, |body| put_cstring(body, why));
+}
+
 /// Appends a Describe of a portal.
 pub fn describe_portal(name: &str, out: &mut BytesMut) {
     message(b'D', out, |body| {

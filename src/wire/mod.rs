@@ -28,9 +28,9 @@ pub use frame::{
     BEFORE_AUTHENTICATION, Fields, HEADER, Header, LARGEST_MESSAGE, WireError, header,
 };
 pub use frontend::{
-    Bind, BoundValue, Execute, Parse, Target, bind, bind_values, close_portal, describe_portal,
-    describe_statement, execute, flush, md5_password, parse, parse_bind, parse_execute,
-    parse_function_oid, parse_parse, parse_query, parse_sasl_initial, parse_target,
+    Bind, BoundValue, Execute, Parse, Target, bind, bind_values, close_portal, copy_fail,
+    describe_portal, describe_statement, execute, flush, md5_password, parse, parse_bind,
+    parse_execute, parse_function_oid, parse_parse, parse_query, parse_sasl_initial, parse_target,
     password_response, query, sasl_initial_response, sync, terminate,
 };
 pub use startup::{

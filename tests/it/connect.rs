@@ -38,7 +38,8 @@ use crate::harness::{self, Ran, pgate};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A role without limits, for results that are large, one whose every statement the
-/// control plane has on record before it runs, and one whose results are recorded.
+/// control plane has on record before it runs, one whose results are recorded, and one for
+/// statements that last.
 const ROLES: &str = r#"
 [role.strict]
 about = "Nothing runs that isn't on record"
@@ -66,6 +67,19 @@ role = "bulk"
 target = "prod-db"
 approval = "auto"
 
+[role.lasting]
+about = "Change the shop, slowly"
+targets = ["prod-db"]
+search_path = ["shop"]
+allow = [{ actions = ["select", "update"], on = ["shop.*"] }]
+functions = ["pg_catalog.pg_sleep"]
+
+[[access]]
+who = { group = "engineering" }
+role = "lasting"
+target = "prod-db"
+approval = "auto"
+
 [role.recorded]
 about = "Read the shop, on record"
 targets = ["prod-db"]
@@ -85,11 +99,11 @@ approval = "auto"
 
 /// Who sits at the desks of these tests, besides Dan, who reviews: one for each test,
 /// so that no test meets another's grants or what another left in its spool.
-const ENGINEERS: [&str; 34] = [
+const ENGINEERS: [&str; 35] = [
     "codes", "failure", "fills", "places", "environs", "password", "events", "string", "waits",
     "unread", "tamper", "alters", "twice", "revoked", "expires", "signals", "early", "garbage",
     "skewed", "away", "nonsense", "killed", "lease", "terminal", "prompt", "bulk", "job", "wire",
-    "slow", "spare", "strict", "silent", "recorded", "binary",
+    "slow", "spare", "strict", "silent", "recorded", "binary", "leaves",
 ];
 
 /// A stage of these tests' own.

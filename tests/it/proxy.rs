@@ -26,6 +26,7 @@ use crate::harness::{self, Carried};
 mod bounds;
 mod catalog;
 mod channels;
+mod endings;
 mod hosts;
 mod limits;
 mod losses;

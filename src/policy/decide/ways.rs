@@ -92,6 +92,40 @@ fn no_way_leads_to_a_dangerous_setting_not_even_for_whom_everything_is_open() {
 }
 
 #[test]
+fn the_start_up_takes_exactly_what_set_takes_of_every_setting() {
+    let open = all();
+    let named = |names: &[&str]| Role {
+        settings: names.iter().map(ToString::to_string).collect(),
+        ..open.clone()
+    };
+    let unlimited = Role { limits: crate::policy::Limits::default(), ..named(&["work_mem"]) };
+    let roles =
+        [named(&["statement_timeout", "temp_buffers"]), named(&[]), unlimited, open.clone()];
+    let catalog = Catalog::builder().build();
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let names = include_str!("settings.txt").lines().map(|line| line.split_once(": ").unwrap().0);
+    // What only SET has, and the path, which nobody knows yet at the start.
+    let names = names.filter(|name| !matches!(*name, "*" | "names" | "search_path"));
+    let compiled =
+        roles.each_ref().map(|role| compile(role, &catalog, Enforcement::Ephemeral).unwrap());
+    let mut taken = 0;
+    for name in names.chain(["shop.tenant", "log_unheard_of", "unheard_of"]) {
+        for value in ["on", "0", "10s", "5 min", "warning", "UTF8", "x"] {
+            let sql = format!(r#"SET "{}" = '{value}'"#, name.replace('.', r#"".""#));
+            let statements = on_large_stack(|| analyse(&sql, &catalog)).unwrap();
+            for (role, compiled) in roles.iter().zip(&compiled) {
+                let verdict = decide(&statements[0], role, compiled, &catalog, now).verdict;
+                let set = matches!(verdict, Verdict::Allow(_));
+                let sent = refuse_at_startup(name, value, role).is_none();
+                assert_eq!(set, sent, "{sql} under {:?}: {verdict:?}", role.settings);
+                taken += usize::from(sent);
+            }
+        }
+    }
+    assert!(taken > 1_000, "{taken}");
+}
+
+#[test]
 fn the_start_up_takes_what_set_takes() {
     let role = all();
     for (name, value, taken) in [

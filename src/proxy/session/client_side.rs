@@ -80,6 +80,16 @@ impl ClientSide {
         self.waiting = 0;
     }
 
+    /// Whether the server has had only a part of the CopyData that is coming.
+    pub(super) fn is_amid_forwarded_data(&self) -> bool {
+        matches!(self.streaming, Some((_, true)))
+    }
+
+    /// Whether it has said Terminate.
+    pub(super) fn has_left(&self) -> bool {
+        self.left
+    }
+
     /// Drops the message that waited.
     fn end_wait(&mut self) {
         self.input.advance(std::mem::take(&mut self.waiting));
@@ -89,25 +99,33 @@ impl ClientSide {
 impl Session {
     /// Whether the server has been told that the client leaves.
     pub fn has_taken_leave(&self) -> bool {
-        self.client.left && self.to_server.is_empty()
+        self.client.left && !self.to_server.has_remaining()
     }
 
-    /// Takes bytes from the client. `now` is the time since the connection's start.
-    pub fn client_bytes(&mut self, bytes: &[u8], now: Duration) {
+    /// Takes bytes from the client.
+    pub fn client_bytes(&mut self, bytes: &[u8]) {
         if self.phase != Phase::Open {
             return;
         }
         self.client.input.extend_from_slice(bytes);
-        self.digest_client(now);
+        self.digest_client();
     }
 
-    /// Takes admission's answer to [`Effect::Decide`].
+    /// Takes admission's answer to [`Effect::Decide`]. `now` is the time since the
+    /// connection's start.
     pub fn decided(&mut self, id: u64, admitted: Admitted, now: Duration) {
         let asked = match &self.waiting {
             Waiting::Decision { id, .. } | Waiting::Review { id, .. } => Some(*id),
             Waiting::Nothing | Waiting::Settlement | Waiting::Count(_) => None,
         };
-        if self.phase != Phase::Open || asked != Some(id) {
+        if self.phase != Phase::Open {
+            if let Admitted::Forward(permit) = admitted {
+                // It comes too late: what it permits is never run.
+                self.complete(Run::new(Arc::new(permit), None, now), now);
+            }
+            return;
+        }
+        if asked != Some(id) {
             return;
         }
         let held = match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
@@ -118,14 +136,14 @@ impl Session {
             self.masked_columns = Arc::clone(permit.masked_columns());
         }
         let admitted = match self.not_around_the_decision(admitted) {
-            Admitted::Hold(review) => return self.review(id, held, review, now),
+            Admitted::Hold(review) => return self.review(id, held, review),
             admitted => admitted,
         };
         let input = std::mem::take(&mut self.client.input);
         self.answered(held, input.get(..self.client.waiting).unwrap_or_default(), admitted, now);
         self.client.input = input;
         self.client.end_wait();
-        self.digest_client(now);
+        self.digest_client();
     }
 
     /// Does with a message that waited what its verdict says.
@@ -149,31 +167,33 @@ impl Session {
             }
             (Held::Query, Admitted::Forward(permit)) => {
                 match permit.rewritten() {
-                    Some(rewritten) => wire::query(&rewritten.text, &mut self.to_server),
-                    None => self.to_server.extend_from_slice(message),
+                    Some(rewritten) => wire::query(&rewritten.text, self.to_server.put()),
+                    None => self.to_server.put().extend_from_slice(message),
                 }
-                self.pending.push(Expected::Query(Run::new(Arc::new(permit), None, now)));
+                let run = self.sent(Run::new(Arc::new(permit), None, now));
+                self.pending.push(Expected::Query(run));
             }
             (Held::Query, Admitted::Refuse(refusal)) => {
-                substitute::query(&mut self.to_server);
+                substitute::query(self.to_server.put());
                 self.refused(refusal, Place::Simple, false);
             }
             (Held::Parse { name, sql }, Admitted::Forward(permit)) => {
                 self.forward_parse(message, name, sql, permit);
             }
             (Held::Parse { name, .. }, Admitted::Refuse(refusal)) => {
-                substitute::parse(&name, &mut self.to_server);
+                substitute::parse(&name, self.to_server.put());
                 self.refused(refusal, Place::Extended, name.is_empty());
             }
             (Held::Execute { name, portal }, Admitted::Forward(permit)) => {
                 self.release();
-                self.to_server.extend_from_slice(message);
+                self.to_server.put().extend_from_slice(message);
                 let counted = permit.allowance().written.is_some();
                 let permit = Arc::new(permit);
                 if permit.approval().is_some() {
                     portal.approved.get_or_init(|| Arc::clone(&permit));
                 }
                 let run = Run::new(permit, Some(name), now).of_portal(portal);
+                let run = self.sent(run);
                 self.pending.push(Expected::Execute(run));
                 if counted {
                     self.await_count();
@@ -184,14 +204,14 @@ impl Session {
     }
 
     /// Begins the wait for a reviewer, where there is still something to wait for.
-    fn review(&mut self, id: u64, held: Held, review: Box<Review>, now: Duration) {
+    fn review(&mut self, id: u64, held: Held, review: Box<Review>) {
         if self.pending.is_skipping() {
             self.client.end_wait();
-            return self.digest_client(now);
+            return self.digest_client();
         }
         if self.pending.in_flight() {
             // What went before may sit in the server's buffer until it is asked for it.
-            wire::flush(&mut self.to_server);
+            wire::flush(self.to_server.put());
         }
         self.waiting = Waiting::Review { id, held };
         self.effects.push_back(Effect::Review { id, review });
@@ -202,11 +222,11 @@ impl Session {
         let deferred = self.discard();
         match deferred.parse() {
             Some(name) => {
-                substitute::parse(name, &mut self.to_server);
+                substitute::parse(name, self.to_server.put());
                 self.refused(refusal, Place::Extended, name.is_empty());
             }
             None => {
-                substitute::execute(&self.config.substitute, &mut self.to_server);
+                substitute::execute(&self.config.substitute, self.to_server.put());
                 self.refused(refusal, Place::Extended, false);
             }
         }
@@ -226,7 +246,7 @@ impl Session {
                 "Call the function in a SELECT.",
             ),
         };
-        substitute::function(&mut self.to_server);
+        substitute::function(self.to_server.put());
         self.refused(refusal, Place::Simple, false);
     }
 
@@ -260,21 +280,21 @@ impl Session {
         if waits {
             return self.defer_parse(name, &out, expected);
         }
-        self.to_server.extend_from_slice(&out);
+        self.to_server.put().extend_from_slice(&out);
         for expected in expected {
             self.pending.push(expected);
         }
     }
 
     /// Looks at what has come, as far as nothing is waited for.
-    pub(super) fn digest_client(&mut self, now: Duration) {
+    pub(super) fn digest_client(&mut self) {
         if self.client.input.is_empty() || !self.reads_client() {
             return;
         }
         let mut input = std::mem::take(&mut self.client.input);
         let mut rest = &input[..];
         while self.reads_client() && !rest.is_empty() {
-            match self.client_step(rest, now) {
+            match self.client_step(rest) {
                 Ok(0) => break,
                 Ok(taken) => rest = rest.get(taken..).unwrap_or_default(),
                 Err(error) => self.violation(&error.to_string()),
@@ -291,11 +311,11 @@ impl Session {
 
     /// Looks at the first message, or at as much of a long one as there is; returns how many
     /// bytes are done with. A message that waits stays where it is.
-    fn client_step(&mut self, bytes: &[u8], now: Duration) -> Result<usize, WireError> {
+    fn client_step(&mut self, bytes: &[u8]) -> Result<usize, WireError> {
         if let Some((left, forward)) = self.client.streaming {
             let data = bytes.get(..left).unwrap_or(bytes);
             if forward {
-                self.to_server.extend_from_slice(data);
+                self.to_server.put().extend_from_slice(data);
             }
             let left = left - data.len();
             self.client.streaming = (left > 0).then_some((left, forward));
@@ -320,7 +340,7 @@ impl Session {
             // The server ignores data of a COPY that isn't on, or has failed.
             self.client.streaming = Some((header.length, !self.pending.is_skipping()));
             self.pending.copy_data();
-            return self.client_step(bytes, now);
+            return self.client_step(bytes);
         }
         if header.length > LONGEST_HELD {
             self.violation(&format!(
@@ -403,7 +423,7 @@ impl Session {
             b'S' => self.sync(message)?,
             b'H' => {
                 wire::Fields::of_message(message, "Flush")?.end()?;
-                self.to_server.extend_from_slice(message);
+                self.to_server.put().extend_from_slice(message);
             }
             b'F' => {
                 let oid = wire::parse_function_oid(message)?;
@@ -422,7 +442,7 @@ impl Session {
             }
             b'X' => {
                 wire::Fields::of_message(message, "Terminate")?.end()?;
-                self.to_server.extend_from_slice(message);
+                self.to_server.put().extend_from_slice(message);
                 self.phase = Phase::Leaving;
                 self.client.left = true;
             }
@@ -436,7 +456,7 @@ impl Session {
     }
 
     fn forward(&mut self, message: &[u8], expected: Expected) {
-        self.to_server.extend_from_slice(message);
+        self.to_server.put().extend_from_slice(message);
         self.pending.push(expected);
     }
 
@@ -447,7 +467,7 @@ impl Session {
             Ok(Sync::Ignored) => {}
             Err(()) => return Err(WireError::Unexpected("CopyData or CopyDone")),
         }
-        self.to_server.extend_from_slice(message);
+        self.to_server.put().extend_from_slice(message);
         Ok(())
     }
 
@@ -467,7 +487,7 @@ impl Session {
                      PREPARE with EXECUTE.",
                 );
                 self.release();
-                substitute::bind(&self.config.substitute, &mut self.to_server);
+                substitute::bind(&self.config.substitute, self.to_server.put());
                 self.refused(refusal, Place::Extended, false);
             }
             Meaning::Known(prepared) => {
@@ -507,7 +527,7 @@ impl Session {
             "PostgreSQL would cut it short; use a shorter one.",
         );
         self.release();
-        substitute::bind(&self.config.substitute, &mut self.to_server);
+        substitute::bind(&self.config.substitute, self.to_server.put());
         self.refused(refusal, Place::Extended, false);
         true
     }
@@ -544,7 +564,7 @@ impl Session {
                     "pgate executes portals that came from a Bind message; read an SQL cursor \
                      with FETCH.",
                 );
-                substitute::execute(&self.config.substitute, &mut self.to_server);
+                substitute::execute(&self.config.substitute, self.to_server.put());
                 self.refused(refusal, Place::Extended, false);
             }
             Meaning::Known(portal) => {
@@ -585,11 +605,11 @@ impl Session {
     }
 
     fn end_copy(&mut self, message: &[u8]) {
-        self.to_server.extend_from_slice(message);
+        self.to_server.put().extend_from_slice(message);
         self.pending.push_copy_end();
         if let Waiting::Count(_) = self.waiting {
             // The server has read the Flush behind the Execute as COPY's, and ignored it.
-            wire::flush(&mut self.to_server);
+            wire::flush(self.to_server.put());
         }
     }
 

@@ -21,7 +21,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Sent, Session, Waiting,
+    Phase, Sent, Session, Waiting,
     names::{Portal, Prepared},
     pending::{Copy, Expected, Place, Run},
     substitute,
@@ -40,12 +40,11 @@ impl Session {
             (None, Ok(sql)) => Arc::from(sql),
             (None, Err(error)) => return self.violation(&error.to_string()),
         };
-        let out = &mut self.to_server;
+        let out = self.to_server.put();
         wire::parse("", &sql, &[0, 0], out);
         wire::bind("", "", out);
         wire::describe_portal("", out);
         wire::execute("", 0, out);
-        wire::flush(out);
         let permit = Arc::new(permit);
         let (unnamed, part): (Arc<str>, _) = ("".into(), self.client.part);
         self.statements.request(Arc::clone(&unnamed), part, None);
@@ -53,7 +52,9 @@ impl Session {
         self.pending.push(Expected::OwnParse(Arc::clone(&permit)));
         self.pending.push(Expected::OwnBind(Arc::clone(&permit)));
         self.pending.push(Expected::QueryDescribe);
-        self.pending.push(Expected::Execute(Run::new(permit, Some(unnamed), now)));
+        let run = self.sent(Run::new(permit, Some(unnamed), now));
+        self.pending.push(Expected::Execute(run));
+        wire::flush(self.to_server.put());
         self.waiting = Waiting::Count(Sent::ByMachine);
     }
 
@@ -86,7 +87,7 @@ impl Session {
 
     /// Has the server answer an Execute at once whose rows are counted.
     pub(super) fn await_count(&mut self) {
-        wire::flush(&mut self.to_server);
+        wire::flush(self.to_server.put());
         self.waiting = Waiting::Count(Sent::ByClient);
     }
 
@@ -130,6 +131,10 @@ impl Session {
             (None, Some(cap), _) => Some(cap.uncounted()),
         };
         match refusal {
+            None if run.is_undone => {
+                run.sqlstate = Some("40000".to_owned());
+                self.complete(run, now);
+            }
             None => {
                 if tag == b'C' {
                     run.add_tag(wire::command_tag(message)?);
@@ -138,17 +143,21 @@ impl Session {
                 self.pass(message);
                 if self.waiting_is_own() {
                     // A Query leaves no unnamed portal behind in its transaction.
-                    wire::close_portal("", &mut self.to_server);
+                    wire::close_portal("", self.to_server.put());
                     self.pending.push(Expected::OwnClose);
                 }
             }
             Some(refusal) => {
                 run.sqlstate = Some(refusal.sqlstate.to_owned());
                 self.complete(run, now);
-                substitute::execute(&self.config.substitute, &mut self.to_server);
+                if self.phase == Phase::Concluding {
+                    // Nothing commits it.
+                    return Ok(());
+                }
+                substitute::execute(&self.config.substitute, self.to_server.put());
                 let place = Place::Extended;
                 self.pending.push(Expected::Refused { refusal, place, unnamed_parse: false });
-                wire::flush(&mut self.to_server);
+                wire::flush(self.to_server.put());
             }
         }
         self.end_count();
@@ -174,7 +183,7 @@ impl Session {
         self.waiting = Waiting::Nothing;
         if sent == Sent::ByMachine && self.pending.push_sync(self.client.part).is_ok() {
             self.client.part += 1;
-            wire::sync(&mut self.to_server);
+            wire::sync(self.to_server.put());
         }
     }
 }

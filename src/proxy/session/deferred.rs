@@ -93,7 +93,7 @@ impl Session {
         if self.pending.is_skipping() {
             return;
         }
-        self.to_server.extend_from_slice(&deferred.bytes);
+        self.to_server.put().extend_from_slice(&deferred.bytes);
         for expected in deferred.expected {
             self.pending.push(expected);
         }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Session, pending::Run};
+use super::{Phase, Session, pending::Run};
 use crate::{
     journal::Record,
     mask::Column,
@@ -14,6 +14,9 @@ use crate::{
 impl Session {
     /// Whether the row that comes now has to be looked through, or recorded.
     pub(super) fn looks_into_rows(&mut self, row: Header) -> bool {
+        if self.phase == Phase::Concluding {
+            return false;
+        }
         let looks = |run: &mut Run| run.permit.detection().is_some() || run.records(row.length);
         self.pending.run().is_some_and(looks)
     }

@@ -15,12 +15,14 @@
 //! transaction state, skip-until-Sync and ReadyForQuery stay the server's truth.
 
 mod client_side;
+mod closing;
 mod counting;
 mod deferred;
 mod detection;
 mod endings;
 mod hygiene;
 mod names;
+mod outgoing;
 mod pending;
 #[cfg(any(test, fuzzing))]
 pub mod play;
@@ -34,11 +36,11 @@ mod tests;
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::BytesMut;
 
+pub use self::outgoing::Outgoing;
 use self::{
     client_side::ClientSide,
     deferred::Deferred,
@@ -92,7 +94,9 @@ pub enum Effect {
     Record(Record),
     /// Cancel the statement that runs upstream, and say so to [`Session::cancelled`].
     CancelStatement,
-    /// The connection ends: send what there is to send, and close.
+    /// The connection ends: send the client what there is to send, and close, once what the
+    /// session awaits has come ([`Session::awaits_outcomes`]) or has taken too long
+    /// ([`Session::conclude`]).
     Close {
         /// Why, for the log.
         reason: String,
@@ -113,6 +117,8 @@ enum Phase {
     Open,
     /// The client has said Terminate: the server finishes what it was asked.
     Leaving,
+    /// The connection is over: the server is heard for the log alone.
+    Concluding,
     /// Nobody is heard any more.
     Closed,
 }
@@ -179,7 +185,7 @@ pub struct Session {
     masked_columns: Arc<HashSet<(Oid, AttributeNumber)>>,
     notices: VecDeque<ErrorFields>,
     to_client: BytesMut,
-    to_server: BytesMut,
+    to_server: Outgoing,
     effects: VecDeque<Effect>,
 }
 
@@ -202,7 +208,7 @@ impl Session {
             masked_columns: Arc::default(),
             notices: VecDeque::new(),
             to_client: BytesMut::new(),
-            to_server: BytesMut::new(),
+            to_server: Outgoing::default(),
             effects: VecDeque::new(),
         }
     }
@@ -213,7 +219,7 @@ impl Session {
     }
 
     /// The bytes to send to the server; the shell takes them from the front.
-    pub fn to_server(&mut self) -> &mut BytesMut {
+    pub fn to_server(&mut self) -> &mut Outgoing {
         &mut self.to_server
     }
 
@@ -246,47 +252,15 @@ impl Session {
         self.pending.run().is_some_and(|run| matches!(run.copy, pending::Copy::In { data: true }))
     }
 
-    /// The client has closed its side without a Terminate.
-    pub fn client_gone(&mut self) {
-        match self.phase {
-            Phase::Open => self.close("the client went away".to_owned()),
-            Phase::Leaving | Phase::Closed => {}
-        }
-    }
-
-    /// The server has closed its side.
-    pub fn server_gone(&mut self) {
-        if self.phase != Phase::Closed {
-            self.unanswered("08006", self.server_heard());
-        }
-        match (self.phase, self.server.last_words()) {
-            (Phase::Open, None) => self.end("08006", "the database closed the connection"),
-            (Phase::Open, Some(words)) => {
-                let reason = format!("the database closed the connection: {words}");
-                self.close_quietly(reason);
-            }
-            (Phase::Leaving, _) => self.close_quietly("closed by the client".to_owned()),
-            (Phase::Closed, _) => {}
-        }
-    }
-
-    /// What has been admitted can't be sent, for this reason: the connection ends, and what
-    /// the server has been asked has no outcome.
-    pub fn not_forwarded(&mut self, sqlstate: &str, reason: &str, now: Duration) {
-        self.to_server.clear();
-        self.unanswered(sqlstate, now);
-        self.end(sqlstate, reason);
-    }
-
     /// Whether a statement is running upstream.
     pub fn in_flight(&self) -> bool {
         self.pending.in_flight()
     }
 
     /// The cancellation has reached PostgreSQL, or failed.
-    pub fn cancelled(&mut self, now: Duration) {
+    pub fn cancelled(&mut self) {
         self.cancellation = Cancellation::None;
-        self.digest_client(now);
+        self.digest_client();
     }
 
     fn cancel(&mut self) {
@@ -311,7 +285,7 @@ impl Session {
     /// timeouts anew.
     pub fn keep_alive(&mut self) {
         if self.phase == Phase::Open && self.is_reviewing() && self.pending.is_at_rest() {
-            wire::sync(&mut self.to_server);
+            wire::sync(self.to_server.put());
             self.pending.push(Expected::OwnSync);
         }
     }
@@ -341,36 +315,6 @@ impl Session {
         }
     }
 
-    /// Ends the connection: the client gets a FATAL error (where the stream is
-    /// between two messages), the statement in flight is cancelled.
-    pub fn end(&mut self, sqlstate: &str, message: &str) {
-        if self.phase != Phase::Closed {
-            self.fatal(sqlstate, message);
-            self.close(message.to_owned());
-        }
-    }
-
-    fn fatal(&mut self, sqlstate: &str, message: &str) {
-        if self.server.is_between_messages() {
-            ErrorFields::new("FATAL", sqlstate, message).error_response(&mut self.to_client);
-        }
-    }
-
-    fn close(&mut self, reason: String) {
-        if self.pending.in_flight() {
-            self.cancel();
-        }
-        self.close_quietly(reason);
-    }
-
-    fn close_quietly(&mut self, reason: String) {
-        self.withdraw(&reason);
-        self.record_unfinished();
-        self.phase = Phase::Closed;
-        self.waiting = Waiting::Nothing;
-        self.effects.push_back(Effect::Close { reason });
-    }
-
     /// A peer broke the protocol, or spoke of what can't be carried.
     fn violation(&mut self, what: &str) {
         self.end("08P01", what);
@@ -393,13 +337,12 @@ impl Session {
         self.client.backlog() > 0 || matches!(self.waiting, Waiting::Settlement)
     }
 
-    /// The time is a duration since the connection's start.
-    fn after_server(&mut self, now: Duration) {
+    fn after_server(&mut self) {
         self.flush_notices();
         if let Waiting::Settlement = self.waiting {
             self.waiting = Waiting::Nothing;
             self.client.look_again();
         }
-        self.digest_client(now);
+        self.digest_client();
     }
 }

@@ -50,6 +50,11 @@ pub(super) struct Run {
     pub(super) recorded: Option<Box<Recorded>>,
     /// What is executed; none for a Query.
     pub(super) executes: Option<Arc<Portal>>,
+    /// Where its message ends in all that goes to the server.
+    pub(super) sent_at: u64,
+    /// Whether it can't take effect any more, whatever the server says of it: the machine was
+    /// to commit it, and won't.
+    pub(super) is_undone: bool,
 }
 
 impl Run {
@@ -69,6 +74,8 @@ impl Run {
             detected: Detected::new(),
             recorded: None,
             executes: None,
+            sent_at: 0,
+            is_undone: false,
         }
     }
 
@@ -192,6 +199,20 @@ impl Expected {
         }
     }
 
+    fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Execute(run) | Self::Query(run) => Some(run),
+            _ => None,
+        }
+    }
+
+    fn into_run(self) -> Option<Run> {
+        match self {
+            Self::Execute(run) | Self::Query(run) => Some(run),
+            _ => None,
+        }
+    }
+
     fn run_mut(&mut self) -> Option<&mut Run> {
         match self {
             Self::Execute(run) | Self::Query(run) => Some(run),
@@ -204,6 +225,9 @@ impl Expected {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     queue: VecDeque<Expected>,
+    /// Statements that were sent amid the data of a COPY: nobody knows whether the server has
+    /// read them as such, and no answer is taken for theirs.
+    adrift: Vec<Run>,
     /// An error has come, and the server skips what comes before the next Sync.
     skipping: bool,
     over_limit: bool,
@@ -240,6 +264,24 @@ impl Pending {
         self.queue.iter().any(answers)
     }
 
+    /// Whether the outcome of a statement is still to come.
+    pub(super) fn has_runs(&self) -> bool {
+        self.queue.iter().any(|expected| expected.run().is_some())
+    }
+
+    /// The statement that was asked last.
+    pub(super) fn last_run(&mut self) -> Option<&mut Run> {
+        self.queue.iter_mut().rev().find_map(Expected::run_mut)
+    }
+
+    /// Takes off the end what the server hasn't been asked, by where in what goes to it
+    /// messages end. Returns the statements.
+    pub(super) fn take_unsent(&mut self, has_gone: impl Fn(u64) -> bool) -> Vec<Run> {
+        let unsent = |expected: &Expected| expected.run().is_some_and(|run| !has_gone(run.sent_at));
+        let Some(first) = self.queue.iter().position(unsent) else { return Vec::new() };
+        runs(self.queue.split_off(first))
+    }
+
     /// The first that the server has to answer. Ends of a COPY that isn't on have
     /// no answer.
     pub(super) fn front(&mut self) -> Option<&mut Expected> {
@@ -274,6 +316,7 @@ impl Pending {
             // protocol it has eaten the message; else it skips to the next Sync.
             run.copy = Copy::No;
             if matches!(front, Expected::Query(_)) {
+                self.adrift.extend(expected.into_run());
                 return;
             }
         }
@@ -347,7 +390,8 @@ impl Pending {
                 }
                 _ => {
                     if simple {
-                        self.queue.remove(1);
+                        let eaten = self.queue.remove(1).and_then(Expected::into_run);
+                        self.adrift.extend(eaten);
                     }
                     copy = Copy::No;
                     break;
@@ -389,12 +433,9 @@ impl Pending {
 
     /// Nothing is expected any more. Returns the statements whose outcome was.
     pub(super) fn abandon(&mut self) -> Vec<Run> {
-        let expected = std::mem::take(&mut self.queue);
-        let runs = expected.into_iter().filter_map(|expected| match expected {
-            Expected::Execute(run) | Expected::Query(run) => Some(run),
-            _ => None,
-        });
-        runs.collect()
+        let mut abandoned = runs(std::mem::take(&mut self.queue));
+        abandoned.append(&mut self.adrift);
+        abandoned
     }
 
     /// What is queued to run never will, for this error.
@@ -412,6 +453,10 @@ impl Pending {
             .take_while(|expected| !matches!(expected, Expected::Sync { .. }))
             .any(|expected| !matches!(expected, Expected::CopyEnd))
     }
+}
+
+fn runs(expected: VecDeque<Expected>) -> Vec<Run> {
+    expected.into_iter().filter_map(Expected::into_run).collect()
 }
 
 /// What becomes of a Sync.

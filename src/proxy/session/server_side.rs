@@ -27,8 +27,8 @@ const LONGEST_HELD: usize = 16 * 1024 * 1024;
 pub(super) struct ServerSide {
     /// The beginning of a message that isn't whole yet.
     partial: BytesMut,
-    /// Bytes of a row that are still to come, and whether they are forwarded.
-    streaming: Option<(usize, bool)>,
+    /// The row that is on its way.
+    pub(super) streaming: Option<Streaming>,
     /// Responses are withheld up to the next ReadyForQuery: the client has been told
     /// that the statement failed.
     pub(super) withholding: bool,
@@ -38,15 +38,26 @@ pub(super) struct ServerSide {
     heard: Duration,
 }
 
+/// A row of which bytes are still to come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Streaming {
+    /// Bytes of all of it.
+    pub(super) length: usize,
+    /// Bytes that are still to come.
+    pub(super) left: usize,
+    /// Whether the client gets them.
+    pub(super) forward: bool,
+}
+
 impl ServerSide {
     /// Whether the stream to the client is between two messages.
     pub(super) fn is_between_messages(&self) -> bool {
-        !matches!(self.streaming, Some((_, true)))
+        !matches!(self.streaming, Some(Streaming { forward: true, .. }))
     }
 
     /// Whether the row that has just been counted is to be forwarded; it is whole.
     pub(super) fn row_forwarded(&mut self) -> bool {
-        matches!(self.streaming.take(), Some((_, true)))
+        matches!(self.streaming.take(), Some(Streaming { forward: true, .. }))
     }
 
     /// The SQLSTATE that the server has ended the connection with.
@@ -65,26 +76,45 @@ impl Session {
         self.server.heard = now;
         let mut bytes = bytes;
         while !bytes.is_empty() && self.phase != Phase::Closed {
-            if let Err(error) = self.server_step(&mut bytes, now) {
+            let step = match self.phase {
+                Phase::Concluding => self.step_for_the_log(&mut bytes, now),
+                _ => self.server_step(&mut bytes, now),
+            };
+            if let Err(error) = step {
                 self.violation(&format!("the database broke the protocol: {error}"));
+                // What it says can't be told apart any more.
+                self.phase = Phase::Closed;
             }
             if self.client_waits() {
                 // Not only at the end of what has come: what the client has sent is then
                 // looked at after the same answers, however they are cut.
-                self.after_server(now);
+                self.after_server();
             }
         }
         if self.phase != Phase::Closed {
-            self.after_server(now);
+            self.after_server();
         }
+    }
+
+    /// The same where the client gets none of it.
+    fn step_for_the_log(&mut self, bytes: &mut &[u8], now: Duration) -> Result<(), WireError> {
+        let to_client = std::mem::take(&mut self.to_client);
+        let step = self.server_step(bytes, now);
+        self.to_client = to_client;
+        step
+    }
+
+    /// Whether rows are kept from the client.
+    fn withholds(&self) -> bool {
+        self.server.withholding || self.phase == Phase::Concluding
     }
 
     /// Takes one message, or what there is of it, off the front of `bytes`.
     fn server_step(&mut self, bytes: &mut &[u8], now: Duration) -> Result<(), WireError> {
-        if let Some((left, forward)) = self.server.streaming {
-            let (data, rest) = bytes.split_at(left.min(bytes.len()));
+        if let Some(streaming) = self.server.streaming {
+            let (data, rest) = bytes.split_at(streaming.left.min(bytes.len()));
             *bytes = rest;
-            self.stream(left, forward, data);
+            self.stream(streaming, data);
             return Ok(());
         }
         if self.server.partial.is_empty() {
@@ -122,8 +152,8 @@ impl Session {
         if is_row(header.tag) && !self.looks_into_rows(header) {
             self.row(header)?;
             let head = self.server.partial.split();
-            if let Some((left, forward)) = self.server.streaming {
-                self.stream(left, forward, &head);
+            if let Some(streaming) = self.server.streaming {
+                self.stream(streaming, &head);
             }
         } else if self.server.partial.len() == header.length {
             let message = self.server.partial.split();
@@ -152,20 +182,20 @@ impl Session {
         }
     }
 
-    fn stream(&mut self, left: usize, forward: bool, data: &[u8]) {
-        if forward {
+    fn stream(&mut self, streaming: Streaming, data: &[u8]) {
+        if streaming.forward {
             self.to_client.extend_from_slice(data);
         }
-        let left = left.saturating_sub(data.len());
-        self.server.streaming = (left > 0).then_some((left, forward));
+        let left = streaming.left.saturating_sub(data.len());
+        self.server.streaming = (left > 0).then_some(Streaming { left, ..streaming });
     }
 
     /// Counts the whole rows at the front of `bytes` that may go out as they are, and
     /// returns their length: large results are forwarded in ranges, not row by row.
     fn whole_rows(&mut self, tag: u8, bytes: &[u8]) -> Result<usize, WireError> {
-        let parts = &self.parts;
+        let (parts, withholds) = (&self.parts, self.withholds());
         let Some(run) = self.pending.run() else { return Err(WireError::OutOfPlace(tag)) };
-        if self.server.withholding || (run.copy == Copy::Out) != (tag == b'd') {
+        if withholds || (run.copy == Copy::Out) != (tag == b'd') {
             return Ok(0);
         }
         parts.begin(run);
@@ -192,6 +222,11 @@ impl Session {
         if in_copy != (header.tag == b'd') {
             return Err(WireError::OutOfPlace(header.tag));
         }
+        let (length, left) = (header.length, header.length);
+        if self.phase == Phase::Concluding {
+            self.server.streaming = Some(Streaming { length, left, forward: false });
+            return Ok(());
+        }
         parts.begin(run);
         let was_over = run.left.over().is_some();
         let forward = run.left.take(header.length);
@@ -204,7 +239,7 @@ impl Session {
             run.rows += 1;
             run.bytes += u64::try_from(header.length).unwrap_or(u64::MAX);
         }
-        self.server.streaming = Some((header.length, forward));
+        self.server.streaming = Some(Streaming { length, left, forward });
         Ok(())
     }
 
@@ -240,7 +275,7 @@ impl Session {
     /// with it could be anything that they see: a role with masks learns that it came.
     fn notification(&mut self, message: &[u8]) -> Result<(), WireError> {
         let mut found = wire::parse_notification(message)?;
-        let shown = !self.config.masks;
+        let shown = !self.config.masks && self.phase != Phase::Concluding;
         self.record(Record::Notification {
             connection: self.config.connection,
             channel: found.channel.to_owned(),
@@ -397,6 +432,9 @@ impl Session {
                 if let Some(part) = self.pending.copy_in() {
                     self.statements.join(part);
                     self.portals.join(part);
+                }
+                if self.phase == Phase::Concluding && self.pending.is_copying_in() {
+                    self.fail_copy();
                 }
             }
             (b'H', Some(Expected::Query(run) | Expected::Execute(run))) => {

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::{BufMut as _, BytesMut};
 use proptest::prelude::*;
 
+mod closing;
 mod detection;
 mod holds;
 mod recorded;
@@ -200,7 +201,7 @@ impl Rig {
                 Effect::Record(record) => self.records.push(record),
                 Effect::CancelStatement => {
                     self.cancels += 1;
-                    self.session.cancelled(NOW);
+                    self.session.cancelled();
                 }
                 Effect::Review { id, .. } => self.reviews.push(id),
                 Effect::Withdraw { reason } => self.withdrawn.push(reason),
@@ -209,11 +210,11 @@ impl Rig {
             }
         }
         self.to_client.extend_from_slice(&self.session.to_client().split());
-        self.to_server.extend_from_slice(&self.session.to_server().split());
+        self.to_server.extend_from_slice(&self.session.to_server().take());
     }
 
     fn client(&mut self, bytes: &[u8]) {
-        self.session.client_bytes(bytes, NOW);
+        self.session.client_bytes(bytes);
         self.settle();
     }
 

@@ -2,7 +2,8 @@
 //! 34.1.1.3 and `target_session_attrs`): each is asked in its turn, and the next one where
 //! nobody answers, or another kind of server does. One that refuses us, or whose TLS fails,
 //! ends it: the next would be asked with the same. Only a role that has just been made may
-//! be known at one and not yet at another.
+//! be known at one and not yet at another. All turns together have 40 seconds, in fair
+//! shares, and one that has said nothing isn't asked whether it is of another kind.
 //!
 //! A session stays at the host that it has found for as long as that serves, so that the
 //! catalog it goes by is that of the server that runs its statements.

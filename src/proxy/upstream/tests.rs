@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{login::Way, *};
 use crate::{
-    api::{CredentialKind, SessionAttrs, SslNegotiation},
+    api::{CredentialKind, DatabaseHost, SessionAttrs, SslNegotiation},
     wire::scram::{ChannelBinding, ServerFirst, Verifier},
 };
 
@@ -206,7 +206,7 @@ async fn whatever_a_server_says_at_the_start_is_a_clear_error_and_gets_no_passwo
         let heard = String::from_utf8_lossy(&heard.lock().unwrap()).into_owned();
         assert!(!error.contains("hunter2") && !heard.contains("hunter2"), "{said}: {heard}");
     }
-    assert!(started.elapsed() < PATIENCE, "one of them was waited for");
+    assert!(started.elapsed() < PATIENCE.alone, "one of them was waited for");
 }
 
 #[tokio::test]
@@ -297,5 +297,62 @@ async fn a_login_without_a_password_tells_a_server_that_wants_one() {
         let (port, _) = server(vec![asked]).await;
         let bare = DatabaseAccess { password: SecretString::from(""), ..access(port, "disable") };
         assert!(matches!(connect(&bare).await, Err(UpstreamError::NoPassword)));
+    }
+}
+
+#[tokio::test]
+async fn many_hosts_that_say_nothing_take_no_longer_than_a_search_may() {
+    let mut silent = Vec::new();
+    for _ in 0..6 {
+        silent.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    }
+    let ports = silent.iter().map(|one| one.local_addr().unwrap().port()).collect::<Vec<_>>();
+    let mut primary = BytesMut::new();
+    wire::authentication(&Authentication::Ok, &mut primary);
+    wire::parameter_status("in_hot_standby", "off", &mut primary);
+    wire::parameter_status("default_transaction_read_only", "off", &mut primary);
+    let answer = [&primary[..], &ready(4)[9..]].concat();
+    let (live, _) = server(vec![Say::Bytes(answer)]).await;
+    let patience =
+        Patience { each: Duration::from_millis(400), all: Duration::from_millis(1200), ..PATIENCE };
+    let at = |ports: &[u16], wanted: &str| {
+        let host = |&port| DatabaseHost { host: "127.0.0.1".into(), port };
+        let access = DatabaseAccess {
+            further: ports[1..].iter().map(host).collect(),
+            target_session_attrs: SessionAttrs::named(wanted).unwrap(),
+            ..access(ports[0], "disable")
+        };
+        UpstreamConfig { patience, ..UpstreamConfig::new(&access).unwrap() }
+    };
+    for wanted in ["any", "prefer-standby"] {
+        let started = Instant::now();
+        let nowhere = at(&ports, wanted);
+        let error = nowhere.connect(&ConnectionPermit::own(), &BTreeMap::new()).await.unwrap_err();
+        let (error, took) = (error.to_string(), started.elapsed());
+        assert!(took < patience.all + Duration::from_millis(400), "{took:?}");
+        let named = |port: &u16| error.contains(&format!("127.0.0.1:{port} did not answer"));
+        assert!(ports.iter().all(named), "{error}");
+
+        // Whoever comes after them has its share.
+        let last = at(&[&ports[..], &[live]].concat(), wanted);
+        let found = last.connect(&ConnectionPermit::own(), &BTreeMap::new()).await.unwrap();
+        assert_eq!(found.place.to_string(), format!("127.0.0.1:{live}"));
+    }
+}
+
+#[test]
+fn each_of_several_hosts_has_a_fair_share_of_the_search() {
+    let seconds = |spent, turns| PATIENCE.at(Duration::from_secs(spent), turns).as_secs_f64();
+    // (seconds that are over, turns that are left, seconds of the next one)
+    for (spent, turns, most) in [
+        (0, 2, 8.0),
+        (0, 5, 8.0),
+        (0, 16, 2.5),
+        (20, 8, 2.5),
+        (36, 1, 4.0),
+        (40, 1, 0.0),
+        (90, 3, 0.0),
+    ] {
+        assert!((seconds(spent, turns) - most).abs() < 0.001, "{spent} {turns}");
     }
 }

@@ -4,6 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::{Desk, Serving, role_of, signal, stage};
 
@@ -81,6 +82,48 @@ async fn a_killed_sessions_role_goes_at_the_grants_end_though_nobody_comes_back(
     // Its log still comes in, after all.
     desk.run(&["log", "upload"]).exits(0);
     desk.run(&["log", "verify", &session]).exits(0).says("the session was not closed");
+}
+
+#[tokio::test]
+async fn a_client_killed_amid_a_statement_leaves_the_outcome_of_all_that_ran() {
+    let desk = Desk::new(stage().await, "leaves");
+    let mut serving = desk.serve(&desk.grant_of("lasting", "10m"));
+    let session = serving.session().to_owned();
+    let change = "UPDATE orders SET status = status WHERE id = 1";
+    let amid = |sql: &str| {
+        let mut psql = std::process::Command::new("psql");
+        psql.args([serving.text("url"), "-Xc", sql]).stderr(std::process::Stdio::null());
+        psql.spawn().unwrap()
+    };
+    // In one Query, and in a transaction of its own.
+    let mut killed = amid(&format!("{change}; SELECT pg_sleep(30)"));
+    desk.query_runs(&session, "sleep_30").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    // Amid another the session itself ends.
+    let mut told = amid("SELECT pg_sleep(31)");
+    desk.query_runs(&session, "sleep_31").await;
+    signal(&serving.child, Signal::INT);
+    let (code, closed) = serving.last();
+    assert_eq!((code, &closed["reason"]), (Some(0), &"closed".into()), "{closed}");
+    told.wait().unwrap();
+
+    desk.run(&["log", "verify", &session]).exits(0).says("ok:").says("(closed)");
+    let exported = desk.run(&["log", "export", &session]).exits(0);
+    let lines = exported.stdout.lines();
+    let log = lines.map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>();
+    let ran = log.iter().filter(|line| line["type"] == "statement" && line["verdict"] == "allow");
+    let outcomes = ran.map(|line| {
+        let done =
+            |done: &&Value| done["type"] == "completion" && done["statement"] == line["statement"];
+        let done = log.iter().filter(done).collect::<Vec<_>>();
+        let [done] = done[..] else { panic!("{} completions of {line}", done.len()) };
+        (done["tag"].as_str(), done["sqlstate"].as_str())
+    });
+    let cancelled = Some("57014");
+    assert_eq!(outcomes.collect::<Vec<_>>(), [(Some("UPDATE 1"), cancelled), (None, cancelled)]);
+    desk.role_goes(&session).await;
 }
 
 fn kill(serving: &mut Serving) {

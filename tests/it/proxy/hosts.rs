@@ -82,6 +82,10 @@ async fn hosts_are_tried_in_order_until_one_is_as_target_session_attrs_says() {
             _ => panic!("{ports:?} {wanted}: {told:?} instead of {expected:?}"),
         }
     }
+    // One that has no choice has nothing to say of it.
+    let one = session(at(&first, &[primary], "any")).await.unwrap();
+    one.script("SELECT 1").await;
+    assert!(one.log().iter().all(|line| line["type"] != "host"));
     // Who is refused by one isn't sent on to the next.
     let wrong =
         DatabaseAccess { password: "wrong".into(), ..at(&first, &[primary, standby], "any") };
@@ -139,6 +143,17 @@ async fn a_session_outlives_its_primary_where_a_standby_takes_over() {
     // It is the same session: its connections to both are in one log.
     let ends = writing.log().iter().filter(|line| line["type"] == "disconnect").count();
     assert!(ends >= 3, "{:?}", writing.log());
+    let log = writing.log();
+    let of = |what: &'static str| log.iter().filter(move |line| line["type"] == what);
+    let reached = of("host").map(|line| line["host"].as_str().unwrap()).collect::<Vec<_>>();
+    let [one, other] = ports.map(|port| format!("127.0.0.1:{port}"));
+    assert_eq!((reached[0], reached[reached.len() - 1]), (&one[..], &other[..]));
+    for line in of("host") {
+        let number = &line["connection"];
+        let mut its = log.iter().filter(|other| other["connection"] == *number);
+        assert_eq!(its.next().unwrap()["type"], "connect");
+        assert_eq!(its.next().unwrap(), line, "ahead of everything else");
+    }
 }
 
 const POLICY: &str = r#"

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    Under, alone,
+    Ending, Under, alone,
     machine::{Happened, Machine, NOTICE},
     server::{Server, Stands},
     statement::Said,
@@ -56,7 +56,7 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Plays a script in this order of turns, and then to the end in a fair one.
-    pub(super) fn play(role: Under, script: &[Said], turns: &[Turn]) -> Self {
+    pub(super) fn play(role: Under, script: &[Said], turns: &[Turn], ending: Ending) -> Self {
         let mut conversation = Self {
             machine: Machine::new(role),
             server: Server::new(Stands::Behind),
@@ -68,7 +68,16 @@ impl Conversation {
         for turn in turns {
             conversation.turn(*turn);
         }
+        match ending {
+            _ if conversation.machine.closed.is_some() => {}
+            Ending::Said => {}
+            Ending::ClientGone => _ = conversation.happens(Happened::ClientGone),
+            Ending::SessionEnds => _ = conversation.happens(Happened::SessionEnds),
+        }
         while conversation.settle() {}
+        if conversation.machine.closed.is_some() {
+            conversation.happens(Happened::Concluded);
+        }
         conversation
     }
 
@@ -81,10 +90,10 @@ impl Conversation {
 
     /// Takes a turn; whether it did anything.
     fn turn(&mut self, turn: Turn) -> bool {
-        if self.machine.closed.is_some() {
-            return false;
-        }
+        let closed = self.machine.closed.is_some();
         match turn {
+            Turn::Client(_) | Turn::Notice | Turn::KeepAlive if closed => false,
+            Turn::FromServer(_) if closed && !self.machine.awaits_outcomes() => false,
             Turn::Client(most) => {
                 self.speak(most);
                 let count = most.min(self.client.len());
@@ -180,6 +189,35 @@ impl Conversation {
         self.machine.is_at_its_end();
     }
 
+    /// The client has heard the beginning of what it hears of PostgreSQL alone, and the log
+    /// says of all that has run what the server says of it.
+    pub(super) fn told_no_more_and_logged_all(&mut self, script: &[Said]) {
+        let expected = view(&alone(script).0);
+        let mut heard = view(&self.machine.to_client);
+        if heard.last().is_some_and(|last| last.ends_with("FATAL")) {
+            heard.pop();
+        }
+        assert!(expected.starts_with(&heard), "{heard:?}\n{expected:?}\n{script:?}");
+        self.machine.completes_every_run();
+        let rows = messages(&self.machine.to_client).into_iter();
+        let rows = rows.filter(|message| b"Dd".contains(&message[0])).count();
+        let (mut counted, mut outcomes) = (0, self.server.outcomes().iter());
+        for record in &self.machine.records {
+            let Record::Completion(done) = record else { continue };
+            counted += done.rows;
+            let told = match (done.sqlstate.as_deref(), &done.tag) {
+                // What pgate says of its own: too many rows, a COPY whose data ended in the
+                // middle of a message, what nobody commits.
+                (Some("54000" | "57014" | "40000"), _) | (None, None) => continue,
+                (Some(sqlstate), _) => sqlstate,
+                (None, Some(tag)) => tag,
+            };
+            let known = self.server.is_gone() || outcomes.any(|outcome| outcome == told);
+            assert!(known, "{done:?} of {:?}\n{script:?}", self.server.outcomes());
+        }
+        assert_eq!(counted, u64::try_from(rows).unwrap_or(u64::MAX), "{script:?}");
+    }
+
     /// Where results are recorded, the log has the very rows that the client got, in order,
     /// each statement's before its completion; elsewhere it has none.
     pub(super) fn records_what_the_client_got(&self, role: Under) {
@@ -266,7 +304,8 @@ fn asynchronous(bytes: &[u8]) -> usize {
 fn messages(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut messages = Vec::new();
     while let Some(header) = wire::header(bytes).expect("messages are framed right") {
-        let (message, rest) = bytes.split_at(header.length);
+        // A row may be cut where the connection ends.
+        let Some((message, rest)) = bytes.split_at_checked(header.length) else { break };
         messages.push(message);
         bytes = rest;
     }

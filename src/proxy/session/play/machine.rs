@@ -33,6 +33,10 @@ pub(super) enum Happened {
     Noticed,
     KeptAlive,
     ServerGone,
+    ClientGone,
+    SessionEnds,
+    /// The server has been heard for long enough.
+    Concluded,
 }
 
 /// What has been permitted and hasn't gone out.
@@ -88,7 +92,7 @@ impl Machine {
 
     pub(super) fn happens(&mut self, what: &Happened) {
         match what {
-            Happened::Client(bytes) => self.session.client_bytes(bytes, NOW),
+            Happened::Client(bytes) => self.session.client_bytes(bytes),
             Happened::Server(bytes) => self.session.server_bytes(bytes, NOW),
             Happened::Decided => {
                 if let Some((id, request)) = self.asked.pop_front() {
@@ -108,6 +112,9 @@ impl Machine {
             }
             Happened::KeptAlive => self.session.keep_alive(),
             Happened::ServerGone => self.session.server_gone(),
+            Happened::ClientGone => self.session.client_gone(),
+            Happened::SessionEnds => self.session.end("57P01", "the grant has expired"),
+            Happened::Concluded => self.session.conclude(NOW),
         }
         self.drain();
     }
@@ -121,13 +128,13 @@ impl Machine {
                 }
                 Effect::Withdraw { .. } => {}
                 Effect::Record(record) => self.records.push(record),
-                Effect::CancelStatement => self.session.cancelled(NOW),
+                Effect::CancelStatement => self.session.cancelled(),
                 Effect::Close { reason } => self.closed = Some(reason),
                 Effect::EndSession { detail, .. } => panic!("the session ended: {detail}"),
             }
         }
         self.to_client.extend_from_slice(&self.session.to_client().split());
-        self.to_server.extend_from_slice(&self.session.to_server().split());
+        self.to_server.extend_from_slice(&self.session.to_server().take());
         self.check_sent();
     }
 
@@ -267,13 +274,22 @@ impl Machine {
         self.notices
     }
 
-    /// Nothing waits any more, and the log has every run's end once.
+    pub(super) fn awaits_outcomes(&self) -> bool {
+        self.session.awaits_outcomes()
+    }
+
+    /// Nothing waits any more, and the log has every run's end.
     pub(super) fn is_at_its_end(&self) {
         if self.closed.is_some() {
             return;
         }
         assert!(!self.session.in_flight(), "{:?}", self.session);
         assert_eq!(self.session.client_backlog(), 0);
+        self.completes_every_run();
+    }
+
+    /// The log has every run's end once.
+    pub(super) fn completes_every_run(&self) {
         for run in &self.runs {
             let completions = self.records.iter().filter(|record| match record {
                 Record::Completion(completion) => completion.statement == *run,

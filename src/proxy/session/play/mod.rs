@@ -29,6 +29,17 @@ struct Under {
     records: bool,
 }
 
+/// How a conversation comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// All is said, and answered.
+    Said,
+    /// The client vanishes in the middle of it.
+    ClientGone,
+    /// The session's end comes in the middle of it.
+    SessionEnds,
+}
+
 /// What every client says at last: out of a COPY, out of a part, out of a transaction,
 /// and something that must be answered.
 const FAREWELL: [Said; 4] =
@@ -38,6 +49,11 @@ const FAREWELL: [Said; 4] =
 pub fn run(data: &[u8]) {
     let Some((how, data)) = data.split_first() else { return };
     let role = Under { masks: how & 1 == 0, records: how & 2 != 0 };
+    let ending = match how >> 2 & 3 {
+        0 | 1 => Ending::Said,
+        2 => Ending::ClientGone,
+        _ => Ending::SessionEnds,
+    };
     let (said, order) = data.split_at(data.len() * 3 / 5);
     let script = said
         .chunks(3)
@@ -49,8 +65,11 @@ pub fn run(data: &[u8]) {
         .chain(FAREWELL)
         .collect::<Vec<_>>();
     let turns = order.chunks(2).map(Turn::read).collect::<Vec<_>>();
-    let mut played = Conversation::play(role, &script, &turns);
-    played.told_what_postgresql_alone_tells(&script);
+    let mut played = Conversation::play(role, &script, &turns, ending);
+    match ending {
+        Ending::Said => played.told_what_postgresql_alone_tells(&script),
+        Ending::ClientGone | Ending::SessionEnds => played.told_no_more_and_logged_all(&script),
+    }
     played.records_what_the_client_got(role);
     played.is_the_same_byte_by_byte(role);
 }

@@ -59,6 +59,8 @@ pub(super) struct Server {
     synced_amid_data: bool,
     messages: u32,
     asynchronous: u32,
+    /// What became of statements: command tags and SQLSTATEs.
+    outcomes: Vec<String>,
     gone: bool,
 }
 
@@ -78,6 +80,7 @@ impl Server {
             synced_amid_data: false,
             messages: 0,
             asynchronous: 0,
+            outcomes: Vec::new(),
             gone: false,
         }
     }
@@ -85,6 +88,11 @@ impl Server {
     /// What has been flushed.
     pub(super) fn output(&mut self) -> &mut VecDeque<u8> {
         &mut self.output
+    }
+
+    /// The command tags and SQLSTATEs that it has told.
+    pub(super) fn outcomes(&self) -> &[String] {
+        &self.outcomes
     }
 
     /// Whether it has closed the connection.
@@ -198,6 +206,7 @@ impl Server {
     }
 
     fn fail(&mut self, sqlstate: Failure) {
+        self.outcomes.push(sqlstate.to_owned());
         self.put(|out| ErrorFields::new("ERROR", sqlstate, "no").error_response(out));
         self.flush();
         match self.status {
@@ -423,6 +432,7 @@ impl Server {
     }
 
     fn complete(&mut self, tag: &str) {
+        self.outcomes.push(tag.to_owned());
         self.say(b'C', format!("{tag}\0").as_bytes());
     }
 

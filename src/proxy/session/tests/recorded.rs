@@ -251,9 +251,7 @@ fn whoever_leaves_before_the_end_is_recorded_too() {
         ("the client goes", |session| session.client_gone()),
         ("the grant ends", |session| session.end("57P01", "the grant has expired")),
         ("the server goes", |session| session.server_gone()),
-        ("the client breaks the protocol", |session| {
-            session.client_bytes(&message(b'?', b""), NOW)
-        }),
+        ("the client breaks the protocol", |session| session.client_bytes(&message(b'?', b""))),
     ];
     for (case, end) in ends {
         let mut rig = begun();
