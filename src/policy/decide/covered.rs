@@ -95,15 +95,17 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// Refuses a write that asks in which partition by a masked column a row lies. (What is
-    /// scanned in place of such a table doesn't say.)
+    /// Refuses a write that asks in which partition by a masked column a row lies, or at which
+    /// place of it: whoever fills one partition tells it from the others by that. (What is
+    /// scanned in place of such a table says neither.)
     fn tells_no_partition(
         &self,
         used: &RelationUse,
         oid: Oid,
         number: Option<AttributeNumber>,
     ) -> Result<(), Denied> {
-        let asks = number.is_some() && number == AttributeNumber::of_system_column("tableoid");
+        let places = ["tableoid", "ctid"].map(AttributeNumber::of_system_column);
+        let asks = number.is_some() && places.contains(&number);
         let Some(relation) = self.catalog.relation(oid).filter(|_| asks) else { return Ok(()) };
         let beneath = self.catalog.beneath(relation);
         let told = beneath.iter().find_map(|part| match self.compiled.unreadable(part.oid) {
@@ -112,13 +114,13 @@ impl Judge<'_> {
         });
         let Some(of) = told.filter(|_| used.access != Access::Scan) else { return Ok(()) };
         Err(Denied {
-            rule: super::builtin("tableoid"),
+            rule: super::builtin("row-place"),
             reason: format!(
-                "tableoid says in which partition of {} a row lies, which would tell of {of}, \
-                 which is masked",
+                "tableoid and ctid say in which partition of {} a row lies, which would tell of \
+                 {of}, which is masked",
                 self.column_name(oid, None)
             ),
-            hint: "Leave tableoid out.".to_owned(),
+            hint: "Leave them out.".to_owned(),
         })
     }
 
