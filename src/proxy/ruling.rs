@@ -81,6 +81,8 @@ pub struct Ruling {
     compiled: Compiled,
     masked: Arc<HashSet<(Oid, AttributeNumber)>>,
     masked_relations: HashSet<Oid>,
+    /// Whether the name of a partition tells a masked value of its rows.
+    partitions_tell: bool,
     compiled_for: Arc<Shapes>,
     /// Those of them that look different now.
     altered: HashSet<Oid>,
@@ -132,12 +134,14 @@ impl Ruling {
             .map(|(relation, _)| relation.oid)
             .collect();
         let remembered = Mutex::default();
+        let partitions_tell = compiled.divided_by(&catalog).is_some();
         Self {
             role,
             catalog,
             compiled,
             masked,
             masked_relations,
+            partitions_tell,
             compiled_for,
             altered,
             remembered,
@@ -355,6 +359,11 @@ impl Ruling {
                     .into(),
             })
         })
+    }
+
+    /// Whether the name of a partition tells a masked value of its rows.
+    pub(super) fn partitions_tell(&self) -> bool {
+        self.partitions_tell
     }
 
     /// Whether errors of this statement could tell of a masked relation's rows. A

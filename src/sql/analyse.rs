@@ -27,12 +27,16 @@ pub fn analyse(text: &str, catalog: &Catalog) -> Result<Vec<Statement>, Analysis
         return Ok(vec![Statement { span: 0..0, facts: Facts::new(StatementKind::Empty) }]);
     }
     let tokens = Tokens::of(text)?;
+    let names_another = tokens.names_another(text, catalog.encoding());
     let mut statements = Vec::with_capacity(tree.stmts.len());
     for raw in &tree.stmts {
         let Some(node) = raw.stmt.as_deref() else {
             return Err(AnalysisError::Internal("a statement without a tree".into()));
         };
-        let facts = walk::facts(node, catalog, &tokens)?;
+        let mut facts = walk::facts(node, catalog, &tokens)?;
+        if names_another {
+            facts.unclassified.push("a name that the database's encoding may change".into());
+        }
         statements.push(Statement { span: span(raw, text, &tokens), facts });
     }
     Ok(statements)

@@ -23,8 +23,8 @@ pub use analyse::{analyse, split};
 
 pub use catalog::{
     AttributeNumber, CATALOG_QUERY, Catalog, CatalogBuilder, CatalogError, Column, ColumnLineage,
-    Derived, EPOCH_QUERY, Flow, Foreseen, Function, Lineage, Oid, Origin, Relation, RelationKind,
-    Volatility, columns_query,
+    Derived, EPOCH_QUERY, Encoding, Flow, Foreseen, Function, Lineage, Oid, Origin, Relation,
+    RelationKind, Volatility, columns_query,
 };
 pub use facts::{
     Access, Action, ColumnContext, ColumnUse, CursorUse, Facts, FunctionUse, LookupPredicate, Name,

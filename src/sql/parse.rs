@@ -10,7 +10,10 @@ use std::{
 
 use pg_query::protobuf::{ParseResult, ScanToken, Token};
 
-use super::{position, prescan};
+use super::{Encoding, position, prescan};
+
+/// The bytes that PostgreSQL keeps of a name.
+const KEPT_OF_A_NAME: usize = 63;
 
 /// Why a query string can't be analysed. It is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +137,21 @@ impl Tokens {
         Ok(Self(tokens))
     }
 
+    /// Whether a name in this text may be another one to a server of this encoding than it
+    /// is here: folded, cut, or made the same as a different one.
+    pub(super) fn names_another(&self, text: &str, encoding: Encoding) -> bool {
+        encoding != Encoding::Utf8
+            && self.0.iter().any(|token| {
+                match (token.token(), text.get(start(token)..end(token))) {
+                    (Token::Ident, Some(name)) => is_another(name, encoding),
+                    (Token::Ident, None) => true,
+                    // What its escapes mean isn't read here.
+                    (Token::Uident, _) => true,
+                    _ => false,
+                }
+            })
+    }
+
     /// The index of the token that starts at this byte.
     pub(super) fn at(&self, byte: usize) -> Option<usize> {
         self.0.binary_search_by_key(&byte, start).ok()
@@ -195,6 +213,21 @@ impl Tokens {
             last += 1;
         }
         Some(self.range(first)?.start..self.range(last)?.end)
+    }
+}
+
+/// Whether a name as it is written may be another one to such a server.
+fn is_another(name: &str, encoding: Encoding) -> bool {
+    if name.is_ascii() {
+        return false;
+    }
+    let folds = |c: char| !c.is_ascii() && !c.to_lowercase().eq([c]);
+    match encoding {
+        Encoding::Utf8 => false,
+        Encoding::SingleByte => {
+            name.len() > KEPT_OF_A_NAME || !name.starts_with('"') && name.chars().any(folds)
+        }
+        Encoding::Other => true,
     }
 }
 

@@ -292,7 +292,7 @@ impl Compiled {
     }
 
     /// A masked column that says in which partition of its table a row lies.
-    pub(super) fn divided_by(&self, catalog: &Catalog) -> Option<&str> {
+    pub(crate) fn divided_by(&self, catalog: &Catalog) -> Option<&str> {
         let view = |relation: &Relation| {
             matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView)
         };

@@ -95,6 +95,35 @@ impl Judge<'_> {
         Ok(())
     }
 
+    /// Refuses a write that asks in which partition by a masked column a row lies, or at which
+    /// place of it: whoever fills one partition tells it from the others by that. (What is
+    /// scanned in place of such a table says neither.)
+    fn tells_no_partition(
+        &self,
+        used: &RelationUse,
+        oid: Oid,
+        number: Option<AttributeNumber>,
+    ) -> Result<(), Denied> {
+        let places = ["tableoid", "ctid"].map(AttributeNumber::of_system_column);
+        let asks = number.is_some() && places.contains(&number);
+        let Some(relation) = self.catalog.relation(oid).filter(|_| asks) else { return Ok(()) };
+        let beneath = self.catalog.beneath(relation);
+        let told = beneath.iter().find_map(|part| match self.compiled.unreadable(part.oid) {
+            Some(Unreadable::TellingRows { of }) => Some(of),
+            _ => None,
+        });
+        let Some(of) = told.filter(|_| used.access != Access::Scan) else { return Ok(()) };
+        Err(Denied {
+            rule: super::builtin("row-place"),
+            reason: format!(
+                "tableoid and ctid say in which partition of {} a row lies, which would tell of \
+                 {of}, which is masked",
+                self.column_name(oid, None)
+            ),
+            hint: "Leave them out.".to_owned(),
+        })
+    }
+
     /// Refuses the plan of what EXECUTE names, where it might lie in such partitions.
     fn explains_what_it_runs(&self) -> Result<(), Denied> {
         let facts = &self.statement.facts;
@@ -149,6 +178,7 @@ impl Judge<'_> {
         number: Option<AttributeNumber>,
     ) -> Result<(), Denied> {
         let number = number.filter(|number| *number != AttributeNumber::WHOLE_ROW);
+        self.tells_no_partition(used, oid, number)?;
         let cover = match number {
             Some(number) => self.compiled.cover(oid, number),
             None => self.compiled.any_cover(oid),

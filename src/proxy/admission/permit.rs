@@ -82,6 +82,7 @@ pub struct Permit {
     leave: Leave,
     rewritten: Option<Rewritten>,
     touches_masked: bool,
+    partitions_tell: bool,
     allowance: Allowance,
     decided_when_run: bool,
     forget: Forget,
@@ -112,6 +113,7 @@ impl Permit {
             statement,
             rewritten: decided.rewritten.clone(),
             touches_masked: decided.touches_masked,
+            partitions_tell: ruling.partitions_tell(),
             allowance,
             decided_when_run: !decided.row_rules.is_empty() || role.keeps_hours(),
             forget: decided.forget.clone(),
@@ -158,6 +160,12 @@ impl Permit {
     /// EXECUTE of something that does): its error messages are then generic.
     pub fn touches_masked(&self) -> bool {
         self.touches_masked
+    }
+
+    /// Whether the name of a partition tells a masked value of its rows, as the role
+    /// compiles now.
+    pub fn partitions_tell(&self) -> bool {
+        self.partitions_tell
     }
 
     /// What it may return and write.
@@ -219,6 +227,7 @@ impl Permit {
             leave: Leave::Run { approval: None },
             rewritten,
             touches_masked,
+            partitions_tell: false,
             allowance: Allowance {
                 rows: row_limit.map(|most| Arc::new(Cap::for_test(most))),
                 ..Allowance::default()

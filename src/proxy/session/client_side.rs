@@ -134,6 +134,7 @@ impl Session {
         };
         if let Admitted::Forward(permit) = &admitted {
             self.masked_columns = Arc::clone(permit.masked_columns());
+            self.partitions_tell |= permit.partitions_tell();
         }
         let admitted = match self.not_around_the_decision(admitted) {
             Admitted::Hold(review) => return self.review(id, held, review),

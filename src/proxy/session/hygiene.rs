@@ -16,6 +16,9 @@ const PLAIN_CLASSES: [&str; 17] = [
     "57",
 ];
 
+/// Those of them whose messages, and the names beside them, hang on which row it was.
+const CLASSES_OF_ROWS: [&str; 2] = ["40", "55"];
+
 /// What a statement gives away by its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sight {
@@ -25,6 +28,9 @@ pub(super) enum Sight {
     Aside,
     /// It touches a relation with masked columns, or may.
     Touching,
+    /// The same, where names of partitions tell masked values: that of a failed constraint's
+    /// table, or of the one with a locked row.
+    Placing,
 }
 
 fn strip(fields: &mut ErrorFields) {
@@ -47,16 +53,27 @@ fn told_by_code(fields: &ErrorFields) -> bool {
 fn withheld(fields: &mut ErrorFields, sight: Sight) -> bool {
     let told_by_code = told_by_code(fields);
     strip(fields);
-    if told_by_code {
+    let quotes = match sight {
+        Sight::Unmasked | Sight::Aside => false,
+        Sight::Touching => !is_plain(fields.sqlstate()),
+        Sight::Placing => {
+            !is_plain(fields.sqlstate()) || is_of(fields.sqlstate(), &CLASSES_OF_ROWS)
+        }
+    };
+    if told_by_code || quotes && sight == Sight::Placing {
         for kind in field::OBJECTS {
             fields.remove(kind);
         }
     }
-    told_by_code || sight == Sight::Touching && !is_plain(fields.sqlstate())
+    told_by_code || quotes
 }
 
 fn is_plain(sqlstate: &str) -> bool {
-    sqlstate.get(..2).is_some_and(|class| PLAIN_CLASSES.contains(&class))
+    is_of(sqlstate, &PLAIN_CLASSES)
+}
+
+fn is_of(sqlstate: &str, classes: &[&str]) -> bool {
+    sqlstate.get(..2).is_some_and(|class| classes.contains(&class))
 }
 
 /// Cleans an error.
@@ -122,6 +139,22 @@ mod tests {
                 .iter()
                 .any(|kind| fields.get(*kind).is_some_and(|value| value.contains("123-45")));
             assert_eq!(elsewhere, sight == Sight::Unmasked, "{sqlstate} {sight:?}");
+        }
+    }
+
+    #[test]
+    fn no_name_of_a_partition_is_told_where_it_tells_a_value() {
+        for (sqlstate, kept) in
+            [("23514", false), ("55P03", false), ("40001", false), ("42703", true)]
+        {
+            let mut fields =
+                error(sqlstate).with(b't', "illnesses_123-45").with(b'n', "123-45_check");
+            fields.remove(field::WHERE);
+            fields.remove(field::INTERNAL_QUERY);
+            clean_error(&mut fields, Sight::Placing);
+            let mut out = bytes::BytesMut::new();
+            fields.error_response(&mut out);
+            assert_eq!(String::from_utf8_lossy(&out).contains("123-45"), kept, "{sqlstate}");
         }
     }
 

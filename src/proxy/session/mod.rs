@@ -183,6 +183,8 @@ pub struct Session {
     parts: Parts,
     /// As the latest permit has them.
     masked_columns: Arc<HashSet<(Oid, AttributeNumber)>>,
+    /// Whether any permit has said that partitions' names tell masked values.
+    partitions_tell: bool,
     notices: VecDeque<ErrorFields>,
     to_client: BytesMut,
     to_server: Outgoing,
@@ -206,6 +208,7 @@ impl Session {
             portals: Names::default(),
             parts: Parts::default(),
             masked_columns: Arc::default(),
+            partitions_tell: false,
             notices: VecDeque::new(),
             to_client: BytesMut::new(),
             to_server: Outgoing::default(),

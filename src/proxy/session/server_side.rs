@@ -475,9 +475,10 @@ impl Session {
             return Sight::Unmasked;
         }
         // A role whose results are looked through: nobody has said where the values lie.
+        let touching = if self.partitions_tell { Sight::Placing } else { Sight::Touching };
         let touches =
             |permit: &Permit| match permit.touches_masked() || permit.detection().is_some() {
-                true => Sight::Touching,
+                true => touching,
                 false => Sight::Aside,
             };
         match self.pending.front() {
@@ -486,7 +487,7 @@ impl Session {
             Some(Expected::Bind { portal, .. }) => touches(&portal.prepared.permit),
             Some(Expected::OwnParse(permit) | Expected::OwnBind(permit)) => touches(permit),
             // A commit may run deferred triggers of any statement before.
-            Some(_) | None => Sight::Touching,
+            Some(_) | None => touching,
         }
     }
 

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    AttributeNumber, Catalog, Column, ColumnLineage, Flow, Function, Lineage, Objects, Oid,
-    Relation, RelationKind, Volatility,
+    AttributeNumber, Catalog, Column, ColumnLineage, Encoding, Flow, Function, Lineage, Objects,
+    Oid, Relation, RelationKind, Volatility,
 };
 
 /// Makes a [`Catalog`] step by step. Relations are named `schema.name`; a name
@@ -23,7 +23,6 @@ impl Default for CatalogBuilder {
     fn default() -> Self {
         let mut objects = Objects {
             version: 150_000,
-            utf8: true,
             database: "shop".into(),
             user: "pgate".into(),
             ..Objects::default()
@@ -45,6 +44,12 @@ impl CatalogBuilder {
     /// Sets the effective search path (default: `pg_catalog, shop, public`).
     pub fn search_path(mut self, schemas: &[&str]) -> Self {
         self.search_path = schemas.iter().map(|schema| (*schema).into()).collect();
+        self
+    }
+
+    /// Sets the server's encoding (default: `UTF8`).
+    pub fn encoding(mut self, name: &str) -> Self {
+        self.objects.encoding = Encoding::named(name);
         self
     }
 

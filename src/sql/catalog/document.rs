@@ -8,8 +8,8 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    AttributeNumber, Catalog, CatalogError, Column, Function, Lineage, Name, Objects, Oid,
-    Relation, RelationKind, Volatility,
+    AttributeNumber, Catalog, CatalogError, Column, Encoding, Function, Lineage, Name, Objects,
+    Oid, Relation, RelationKind, Volatility,
 };
 
 #[derive(Deserialize)]
@@ -79,7 +79,7 @@ pub(super) fn read(text: &str) -> Result<Catalog, CatalogError> {
         version: document.version,
         database: document.database,
         user: document.user,
-        utf8: document.encoding == "UTF8",
+        encoding: Encoding::named(&document.encoding),
         builtin_functions: document.builtin_functions.into_iter().collect(),
         ..Objects::default()
     };

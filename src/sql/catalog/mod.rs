@@ -137,6 +137,11 @@ pub struct Relation {
 }
 
 impl Relation {
+    /// Whether PostgreSQL keeps rows of it, with `ctid`, `tableoid` and their like.
+    pub fn has_system_columns(&self) -> bool {
+        !matches!(self.kind, RelationKind::View | RelationKind::CompositeType)
+    }
+
     /// The column of this name.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
@@ -193,6 +198,32 @@ pub struct Function {
 #[error("the database's catalog could not be read: {0}")]
 pub struct CatalogError(String);
 
+/// How the server keeps names, which reach it in UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// As they come.
+    #[default]
+    Utf8,
+    /// In one byte for a character, one character for a byte. Capital letters beyond ASCII
+    /// become small ones there, and 63 bytes of a name are 63 characters.
+    SingleByte,
+    /// In any other way: two characters may become one.
+    Other,
+}
+
+impl Encoding {
+    /// The encoding of this name (`getdatabaseencoding()`).
+    fn named(name: &str) -> Self {
+        match name {
+            "UTF8" => Self::Utf8,
+            _ if ["LATIN", "ISO_8859_", "WIN", "KOI8"].iter().any(|set| name.starts_with(set)) => {
+                Self::SingleByte
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
 /// A database's catalog under one search path. Everything name resolution needs.
 /// Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -206,8 +237,7 @@ struct Objects {
     version: u32,
     database: String,
     user: String,
-    /// Whether the server keeps its texts in UTF-8.
-    utf8: bool,
+    encoding: Encoding,
     relations: Vec<Relation>,
     by_oid: HashMap<Oid, usize>,
     by_name: HashMap<String, Vec<usize>>,
@@ -372,9 +402,9 @@ impl Catalog {
         self.objects.coded_types.get(&oid)
     }
 
-    /// Whether the server keeps names in UTF-8, and so folds and cuts them as they are here.
-    pub fn is_utf8(&self) -> bool {
-        self.objects.utf8
+    /// How the server keeps names, and so how it folds and cuts them.
+    pub fn encoding(&self) -> Encoding {
+        self.objects.encoding
     }
 
     /// `server_version_num`: 150013 for 15.13.

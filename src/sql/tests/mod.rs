@@ -142,6 +142,42 @@ fn scans_are_replaced_where_they_stand() {
     });
 }
 
+/// An alias of 40 letters is one name in Latin-1 and cut in UTF-8, where two become the same.
+#[test]
+fn names_that_another_encoding_changes_are_not_understood() {
+    let (long, other) = ("é".repeat(40) + "a", "é".repeat(40) + "b");
+    let aliases = format!(
+        "UPDATE customers {long} SET name = (SELECT {long}.email FROM (SELECT 1 AS id) {other})"
+    );
+    let kept = "é".repeat(30);
+    let changed = |text: &str, encoding: &str| {
+        let catalog = Catalog::builder()
+            .table("shop.customers", &[("id", "int8"), ("name", "text"), ("email", "text")])
+            .encoding(encoding)
+            .build();
+        let statements = on_large_stack(|| analyse(text, &catalog)).unwrap();
+        statements.iter().all(|statement| !statement.facts.unclassified.is_empty())
+    };
+    for (text, latin, japanese) in [
+        (&*aliases, true, true),
+        (&*aliases.replace(&long, &format!("\"{long}\"")), true, true),
+        ("UPDATE customers é SET name = É.email", true, true),
+        ("WITH É AS (SELECT 1) SELECT * FROM é", true, true),
+        ("SELECT 1; SELECT \"É\".id FROM customers \"É\"", false, true),
+        ("SELECT é.id, ß.id FROM customers é, customers ß", false, true),
+        (&*format!("SELECT {kept}.id FROM customers {kept}"), false, true),
+        (r#"SELECT U&"\00e9".id FROM customers U&"\00e9""#, true, true),
+        ("SELECT id, 'É' FROM customers -- É", false, false),
+        ("SELECT ID FROM \"customers\" AS C", false, false),
+    ] {
+        assert!(!changed(text, "UTF8"), "{text}");
+        assert_eq!(changed(text, "LATIN1"), latin, "{text}");
+        assert_eq!(changed(text, "WIN1252"), latin, "{text}");
+        assert_eq!(changed(text, "EUC_JP"), japanese, "{text}");
+        assert_eq!(changed(text, "SQL_ASCII"), japanese, "{text}");
+    }
+}
+
 /// A text with every scan of shop.customers replaced.
 fn masked(text: &str) -> Result<Spliced, SpliceError> {
     let catalog = catalog();

@@ -274,6 +274,7 @@ impl Resolver<'_> {
                 let Some(relation) = self.relation(*at) else { return vec![(*at, None)] };
                 if let Some(system) = AttributeNumber::of_system_column(name)
                     && relation.column(name).is_none()
+                    && relation.has_system_columns()
                 {
                     return vec![(*at, Some(system))];
                 }

@@ -235,10 +235,6 @@ impl Walk<'_> {
     fn scan(&mut self, relation: &RangeVar) -> Option<usize> {
         let RangeVar { catalogname, schemaname, relname, alias, .. } = relation;
         if catalogname.is_empty() && schemaname.is_empty() && self.ctes.contains(relname) {
-            if !self.catalog.is_utf8() && !relname.is_ascii() {
-                // The server may fold or cut the name otherwise, and read a table.
-                self.unclassified("a CTE's name that the database's encoding may change");
-            }
             let name = alias.as_ref().map_or(relname, |alias| &alias.aliasname);
             self.add_item(Some(name.clone()), Source::Derived, renamed(alias.as_ref()));
             return None;

@@ -177,7 +177,7 @@ CREATE MATERIALIZED VIEW contact_list AS SELECT id, email, ssn FROM customers;
 CREATE MATERIALIZED VIEW totals AS SELECT customer_id, sum(total) AS total FROM orders GROUP BY customer_id;
 
 -- Where a row lies tells a masked value.
-CREATE TABLE illnesses (person int, kind text) PARTITION BY LIST (kind);
+CREATE TABLE illnesses (person int CHECK (person <> 0), kind text) PARTITION BY LIST (kind);
 CREATE TABLE illnesses_plague PARTITION OF illnesses FOR VALUES IN ('plague') PARTITION BY LIST (person);
 CREATE TABLE illnesses_plague_1 PARTITION OF illnesses_plague DEFAULT;
 CREATE TABLE illnesses_ague PARTITION OF illnesses FOR VALUES IN ('ague') PARTITION BY LIST (person);
