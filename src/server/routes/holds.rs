@@ -81,7 +81,8 @@ pub(super) async fn waiting_for(
     Ok(waiting
         .into_iter()
         .map(|stored| at(stored.view, app))
-        .filter(|view| view.reviewers.include(identity) && !view.hold.identity.same_as(identity))
+        .filter(|view| view.reviewers.include(identity))
+        .filter(|view| !app.issuers.same_person(&view.hold.identity, identity))
         .map(HoldSummary::from)
         .collect())
 }
@@ -307,6 +308,9 @@ pub(in crate::server) async fn decide(
                 "not_a_reviewer",
                 "you are not a reviewer of this statement",
             ));
+        }
+        if app.issuers.same_person(&hold.identity, &identity) {
+            return Err(HoldError::OwnStatement { id: hold.id }.into());
         }
         let decision = Decision { by: identity.clone(), at: app.now(), comment: comment.clone() };
         let hold = match verb {
