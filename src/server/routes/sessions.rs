@@ -85,6 +85,21 @@ async fn open(
         )
         .hint("see what you may ask for: pgate targets")
     })?;
+    let GrantState::Active { approvals, .. } = &stored.grant.state else {
+        return Err(not_active(&stored.grant.id.to_string(), "is no longer active"));
+    };
+    let ttl = stored.grant.ttl_seconds;
+    if !access::still_granted(&policy, &identity, (target, role), ttl, approvals) {
+        return Err(Refusal::forbidden(
+            "not_approved",
+            format!(
+                "the policy has changed: the role \"{role}\" on \"{target}\" now takes other \
+                 approvals, or a shorter time, than the grant {} has",
+                stored.grant.id
+            ),
+        )
+        .hint(format!("take it back and ask anew: pgate grants revoke {}", stored.grant.id)));
+    }
     let target = policy
         .targets
         .get(choice.target)
@@ -335,6 +350,32 @@ mod tests {
         std::fs::write(server.folder.path().join("policy/shop.toml"), policy).unwrap();
         server.app.policy.refresh().unwrap();
         server.open(&people["ana"], &grant, 5).await.refused(403, "not_allowed");
+    }
+
+    #[tokio::test]
+    async fn a_grant_opens_nothing_once_the_policy_wants_more_approvals_or_a_shorter_time() {
+        let server = TestServer::start().await;
+        let people = server.people();
+        let change = |policy: String| {
+            std::fs::write(server.folder.path().join("policy/shop.toml"), policy).unwrap();
+            server.app.policy.refresh().unwrap();
+        };
+        let auto = server.request(&people["ana"], "readonly").await;
+        let reviewed = server.request(&people["ana"], "writer").await;
+        let path = format!("/v1/grants/{}/approve", reviewed["id"].as_str().unwrap());
+        for reviewer in ["bo", "cy"] {
+            server.post(&path, &people[reviewer], json!({})).await.ok(200);
+        }
+        let asked = r#"approval = { reviewers = "group:dba", count = 1 }"#;
+        change(POLICY.replace(r#"approval = "auto""#, asked));
+        server.open(&people["ana"], &auto, 5).await.refused(403, "not_approved");
+        change(POLICY.replacen(r#"ttl = "1h""#, r#"ttl = "5m""#, 1).replace("8h", "30m"));
+        server.open(&people["ana"], &auto, 5).await.refused(403, "not_approved");
+        server.open(&people["ana"], &reviewed, 6).await.ok(201);
+        for (from, to) in [("count = 2", "count = 3"), ("group:dba", "group:security")] {
+            change(POLICY.replace(from, to));
+            server.open(&people["ana"], &reviewed, 7).await.refused(403, "not_approved");
+        }
     }
 
     #[tokio::test]
