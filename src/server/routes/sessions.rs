@@ -67,14 +67,7 @@ async fn open(
     let now = app.now();
     let stored = own_grant(&app, &asked, &identity).await?;
     let expires_at = active_until(&stored.grant, now)?;
-    if app.store.open_sessions_of(&stored.grant.id).await?.len() >= MOST_SESSIONS {
-        return Err(Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too_many_sessions",
-            format!("{MOST_SESSIONS} sessions of this grant are open already"),
-        )
-        .hint("end some of them: pgate sessions list"));
-    }
+    room_for_another(&app, &stored.grant).await?;
     // What was granted yesterday still needs today's policy to say so.
     let policy = app.policy.current();
     let Grant { target, role, .. } = &stored.grant;
@@ -143,8 +136,10 @@ async fn open(
         upload_token: &super::token_digest(&token),
         log: &Receiver::new(session.clone(), key.to_jwk()),
     };
-    if !app.store.insert_session(&new).await? {
+    if !app.store.insert_session(&new, MOST_SESSIONS).await? {
         sessions::drop_role(&app, &session).await?;
+        // Others may have been opened at the same moment.
+        room_for_another(&app, &stored.grant).await?;
         return Err(not_active(&stored.grant.id.to_string(), "has just changed"));
     }
     tracing::info!(
@@ -160,6 +155,18 @@ async fn open(
         now: app.now(),
     };
     Ok((StatusCode::CREATED, Json(opened)))
+}
+
+async fn room_for_another(app: &App, grant: &Grant) -> Result<(), Refusal> {
+    if app.store.open_sessions_of(&grant.id).await?.len() < MOST_SESSIONS {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too_many_sessions",
+        format!("{MOST_SESSIONS} sessions of this grant are open already"),
+    )
+    .hint("end some of them: pgate sessions list"))
 }
 
 async fn own_grant(
@@ -459,6 +466,22 @@ mod tests {
         assert_eq!(closed["state"], "closed");
         let again = server.send("POST", &format!("{path}/close"), Some(token), None).await.ok(200);
         assert_eq!(again, closed, "closing twice changes nothing");
+    }
+
+    #[tokio::test]
+    async fn sessions_opened_at_the_same_moment_are_no_more_than_may_be_open() {
+        let server = TestServer::start().await;
+        let ana = &server.people()["ana"];
+        let grant = server.request(ana, "readonly").await;
+        let opening = (0..90).map(|_| server.open(ana, &grant, 5));
+        let mut opened = 0;
+        for answer in futures_util::future::join_all(opening).await {
+            match answer.status {
+                201 => opened += 1,
+                _ => answer.refused(429, "too_many_sessions"),
+            }
+        }
+        assert_eq!(opened, super::MOST_SESSIONS);
     }
 
     #[tokio::test]
