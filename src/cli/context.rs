@@ -53,6 +53,25 @@ impl Context {
         })
     }
 
+    /// The control plane to log in to. One that only a project file names is refused: a
+    /// stranger's repository could name a server that sends its visitors to their own issuer,
+    /// and the token that they then bring there is good at their own control plane too.
+    pub(crate) fn server_for_login(&self) -> Result<&Url, Failure> {
+        let server = self.server()?;
+        match &server.source {
+            Source::Project { file, .. } => Err(Failure::usage(format!(
+                "the server is named by {} alone; whoever wrote that file could use your login \
+                 elsewhere in your name",
+                file.display()
+            ))
+            .hint(format!(
+                "if it is your control plane, name it yourself once: pgate login --server {}",
+                server.value
+            ))),
+            _ => Ok(&server.value),
+        }
+    }
+
     /// A client that logs in: with the environment's workload token where there is
     /// one, else with the stored login.
     pub(crate) fn client(&self) -> Result<Client, Failure> {

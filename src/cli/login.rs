@@ -42,7 +42,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let output = &context.output;
-    let server = context.server()?.value.clone();
+    let server = context.server_for_login()?.clone();
     let info = context.public_client()?.info().await?;
     if let Some(difference) = clock_difference(info.now, Timestamp::now()) {
         output.warn(difference);

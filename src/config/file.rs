@@ -50,8 +50,15 @@ pub(super) fn project(
     for folder in from.ancestors() {
         let file = folder.join(PROJECT_FILE);
         if file.is_file() {
-            if is_ours(&file) {
-                return read(file, Some(Ownership::Project));
+            // Asked of the open file: the path may lead elsewhere a moment later.
+            match fs::File::open(&file) {
+                Ok(opened) if is_ours(opened.metadata()) => {
+                    return read(file, opened, Some(Ownership::Project));
+                }
+                Err(error) if is_ours(fs::metadata(&file)) => {
+                    return Err(Error::Unreadable { file, problem: error.to_string() });
+                }
+                Ok(_) | Err(_) => {}
             }
             ignored.push(Ignored { file, reason: "it belongs to another user" });
         }
@@ -65,20 +72,22 @@ pub(super) fn project(
 /// The user's own file, where there is one.
 pub(super) fn user(folders: &Folders) -> Result<Values, Error> {
     let file = folders.settings_file();
-    if file.exists() { read(file, None) } else { Ok(Values::default()) }
+    match fs::File::open(&file) {
+        Ok(opened) => read(file, opened, None),
+        Err(_) if !file.exists() => Ok(Values::default()),
+        Err(error) => Err(Error::Unreadable { file, problem: error.to_string() }),
+    }
 }
 
 enum Ownership {
     Project,
 }
 
-fn read(file: PathBuf, ownership: Option<Ownership>) -> Result<Values, Error> {
+fn read(file: PathBuf, opened: fs::File, ownership: Option<Ownership>) -> Result<Values, Error> {
     let unreadable =
         |error: io::Error| Error::Unreadable { file: file.clone(), problem: error.to_string() };
     let mut text = String::new();
-    fs::File::open(&file)
-        .and_then(|opened| opened.take(LARGEST + 1).read_to_string(&mut text))
-        .map_err(unreadable)?;
+    opened.take(LARGEST + 1).read_to_string(&mut text).map_err(unreadable)?;
     let bad = |offset: usize, problem: String, hint: Option<String>| Error::BadFile {
         file: file.clone(),
         line: line_of(&text, offset),
@@ -140,13 +149,13 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 #[cfg(unix)]
-fn is_ours(file: &Path) -> bool {
+fn is_ours(facts: io::Result<fs::Metadata>) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let me = rustix::process::geteuid().as_raw();
-    fs::metadata(file).is_ok_and(|facts| facts.uid() == me || facts.uid() == 0)
+    facts.is_ok_and(|facts| facts.uid() == me || facts.uid() == 0)
 }
 
 #[cfg(not(unix))]
-fn is_ours(_file: &Path) -> bool {
+fn is_ours(_facts: io::Result<fs::Metadata>) -> bool {
     true
 }

@@ -5,7 +5,7 @@
 //! the one that asks for the fewest approvals counts, `auto` before all.
 
 use crate::{
-    grant::Identity,
+    grant::{Decision, Identity},
     policy::{Access, AccessApproval, Policy, Reviewers, Role},
 };
 
@@ -81,6 +81,27 @@ pub(super) fn choose<'p>(
                 .max()
                 .unwrap_or(0),
         })
+}
+
+/// Whether a request of this lifetime, with these approvals, would be granted today.
+pub(super) fn still_granted(
+    policy: &Policy,
+    identity: &Identity,
+    (target, role): (&str, &str),
+    ttl_seconds: u64,
+    approvals: &[Decision],
+) -> bool {
+    policy.roles.get(role).is_some_and(|role| {
+        fitting(policy, identity, target, role)
+            .filter(|access| longest(access, role) >= ttl_seconds)
+            .any(|access| match &access.approval {
+                AccessApproval::Auto => true,
+                AccessApproval::Reviewers { reviewers, .. } => {
+                    let given = approvals.iter().filter(|decision| reviewers.include(&decision.by));
+                    given.count() >= usize::try_from(burden(&access.approval)).unwrap_or(usize::MAX)
+                }
+            })
+    })
 }
 
 /// Whether an access rule still lets `requester` be approved by `reviewers` for

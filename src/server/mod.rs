@@ -56,6 +56,8 @@ pub use self::{
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
 /// The longest wait for a new connection's first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(30);
+/// The longest wait for a connection's next request. Clients let go of theirs before.
+const NEXT_REQUEST: Duration = Duration::from_secs(120);
 /// How often the policy folder is looked at.
 const POLICY_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -178,16 +180,16 @@ impl Server {
         let serving = async {
             match tls {
                 Some(tls) => {
-                    axum_server::from_tcp_rustls(listener, tls)?
+                    let server = axum_server::from_tcp_rustls(listener, tls)?;
+                    bounded(server, FIRST_REQUEST, NEXT_REQUEST)
                         .handle(handle.clone())
-                        .first_request_timeout(FIRST_REQUEST)
                         .serve(service)
                         .await
                 }
                 None => {
-                    axum_server::from_tcp(listener)?
+                    let server = axum_server::from_tcp(listener)?;
+                    bounded(server, FIRST_REQUEST, NEXT_REQUEST)
                         .handle(handle.clone())
-                        .first_request_timeout(FIRST_REQUEST)
                         .serve(service)
                         .await
                 }
@@ -212,6 +214,18 @@ impl Server {
         app.store.close().await;
         served.map_err(ServeError::Serve)
     }
+}
+
+/// Lets nobody keep a connection without asking for something. HTTP/2, which would have
+/// bounds of its own, isn't spoken.
+fn bounded<A>(
+    server: axum_server::Server<SocketAddr, A>,
+    first: Duration,
+    next: Duration,
+) -> axum_server::Server<SocketAddr, A> {
+    let mut server = server.first_request_timeout(first).http1_only();
+    server.http_builder().http1().header_read_timeout(next);
+    server
 }
 
 /// Runs the control plane until `shutdown` resolves.
@@ -316,6 +330,29 @@ mod tests {
         assert!(stranger.get(&url).send().await.is_err(), "the certificate is checked");
         stop.cancel();
         running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_asks_for_nothing_is_ended_before_and_after_its_first_request() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let soon = Duration::from_millis(300);
+        let server = bounded(axum_server::from_tcp(listener).unwrap(), soon, soon);
+        let router = axum::Router::new().route("/", axum::routing::get(async || "here"));
+        tokio::spawn(server.serve(router.into_make_service()));
+        let whole = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        for sent in ["", "GET / HT", whole, &format!("{whole}GET / HT")] {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let ended = client.read_to_end(&mut answer);
+            let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
+            assert!(ended.is_ok(), "{sent:?} is still connected");
+            assert_eq!(sent.starts_with(whole), answer.ends_with(b"here"), "{sent:?}");
+        }
     }
 
     #[tokio::test]

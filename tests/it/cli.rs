@@ -263,6 +263,32 @@ async fn a_job_s_token_goes_to_no_server_that_only_a_repository_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_logs_in_to_a_server_that_only_a_repository_names() {
+    // Its writer's server could name the company's own issuer, and use there in the person's
+    // name what they bring.
+    let house = House::build().await;
+    let checkout = house.home("ana").join("checkout");
+    fs::create_dir_all(&checkout).expect("a folder");
+    let project = format!("server = \"{}\"\n", house.url);
+    fs::write(checkout.join(".pgate.toml"), project).expect("written");
+    let here = |arguments: &[&str]| {
+        let mut command = house.pgate("ana", arguments);
+        command.env_remove("PGATE_SERVER").current_dir(&checkout);
+        command
+    };
+    let ended = run(here(&["login", "--no-browser"])).await.exits(2);
+    assert!(ended.stderr.contains(".pgate.toml alone"), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("--server {}", house.url)), "{}", ended.stderr);
+    assert!(house.issuer.waiting().is_empty(), "the issuer was not asked");
+
+    let named =
+        here(&["login", "--no-browser", "--server", &house.url]).spawn().expect("it starts");
+    house.enter_code(|code| house.issuer.approve(code, ANA)).await;
+    finished(named).await.succeeds();
+    run(here(&["whoami"])).await.succeeds();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_is_renewed_silently_by_several_commands_at_once() {
     let house = House::with_tokens_for(Duration::from_secs(4)).await;
     house.log_in("ana").await;

@@ -177,13 +177,17 @@ impl Opened {
     }
 
     async fn connect_with(&self, password: &str) -> Result<PgConnection, sqlx::Error> {
+        self.connect_to(self.0["database"]["database"].as_str().unwrap(), password).await
+    }
+
+    async fn connect_to(&self, name: &str, password: &str) -> Result<PgConnection, sqlx::Error> {
         let database = &self.0["database"];
         PgConnectOptions::new_without_pgpass()
             .host(database["host"].as_str().unwrap())
             .port(database["port"].as_u64().unwrap().try_into().unwrap())
             .username(self.role())
             .password(password)
-            .database(database["database"].as_str().unwrap())
+            .database(name)
             .ssl_mode(PgSslMode::Disable)
             .connect()
             .await
@@ -490,6 +494,37 @@ async fn a_role_is_dropped_though_its_database_is_gone() {
             .await
             .unwrap();
     assert!(!there);
+}
+
+#[tokio::test]
+async fn a_role_is_dropped_with_what_it_left_in_other_databases() {
+    let plane = Plane::start().await;
+    let opened = plane.open(&plane.grant("readonly", 600).await).await;
+    let password = opened.0["database"]["password"].as_str().unwrap();
+    let mut elsewhere = opened.connect_to("postgres", password).await.unwrap();
+    for sql in ["SET default_transaction_read_only = off", "SELECT lo_create(0)"] {
+        sqlx::raw_sql(sql).execute(&mut elsewhere).await.unwrap();
+    }
+    plane.close(&opened).await;
+    assert!(!plane.role_exists(opened.role()).await);
+}
+
+#[tokio::test]
+async fn what_a_session_prepared_to_commit_is_rolled_back_with_its_role() {
+    let plane = Plane::start().await;
+    let opened = plane.open(&plane.grant("readonly", 600).await).await;
+    let password = opened.0["database"]["password"].as_str().unwrap();
+    for database in [plane.database.as_str(), "postgres"] {
+        let mut connection = opened.connect_to(database, password).await.unwrap();
+        let prepare = format!("PREPARE TRANSACTION '{}''s {database}'", opened.role());
+        for sql in ["BEGIN READ WRITE", "SELECT lo_create(0)", &prepare] {
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+        }
+    }
+    plane.close(&opened).await;
+    assert!(!plane.role_exists(opened.role()).await);
+    let prepared = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_prepared_xacts");
+    assert_eq!(prepared.fetch_one(&mut plane.admin().await).await.unwrap(), 0);
 }
 
 async fn bind(folder: &Path) -> Result<(), String> {

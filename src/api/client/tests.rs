@@ -179,6 +179,7 @@ fn plain_http_stays_on_this_machine() {
         ("http://127.0.0.1.example.com", false),
         ("http://10.0.0.1", false),
         ("http://localhost.example.com", false),
+        ("http://pgate.localhost:7432", false),
     ] {
         let url: Url = url.parse().expect("a URL");
         assert_eq!(Client::without_login(&url).is_ok(), fine, "{url}");

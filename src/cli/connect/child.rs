@@ -44,6 +44,9 @@ pub(super) struct Endpoint {
 const WITHHELD: &[&str] = &[
     "PGATE_TOKEN",
     "PGATE_TOKEN_FILE",
+    "PGATE_DATABASE_URL",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_URL",
     "PGHOSTADDR",
     "PGSERVICE",
     "PGSERVICEFILE",

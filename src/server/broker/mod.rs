@@ -336,8 +336,9 @@ impl Broker {
             }
             connected => connected?,
         };
+        let administrator = role::Administrator { target: name, url: &admin, folder: &self.folder };
         let dropped =
-            role::drop(&mut connection, &lease.target, &lease.name, lease.owner.as_deref()).await;
+            role::drop(&mut connection, &administrator, &lease.name, lease.owner.as_deref()).await;
         let _ = connection.close().await;
         dropped?;
         store.lease_dropped(lease, Timestamp::now()).await?;

@@ -225,6 +225,14 @@ pub(in crate::server) async fn connect_by_url(
     });
     let mut urls = at_each.collect::<Result<Vec<_>, _>>()?;
     let all_local = urls.iter().all(is_local);
+    if !all_local && urls.iter().any(may_be_downgraded) {
+        return Err(BrokerError::Secret {
+            target: target.to_owned(),
+            why: "its sslmode (allow, prefer) lets whoever is on the way take the encryption \
+                  off; use verify-full"
+                .to_owned(),
+        });
+    }
     let mut wanted = if urls.len() > 1 { several } else { SessionAttrs::Any };
     for url in &mut urls {
         if let Some(said) = take_parameter(url, "target_session_attrs") {
@@ -233,6 +241,14 @@ pub(in crate::server) async fn connect_by_url(
     }
     let each = urls.iter().map(|url| options_of(url, database, all_local).ok_or_else(bad_url));
     first_that_fits(target, &each.collect::<Result<Vec<_>, _>>()?, wanted).await
+}
+
+/// Whether a URL asks for a connection that an attacker on the way can have in plain text.
+fn may_be_downgraded(url: &Url) -> bool {
+    url.query_pairs().any(|(key, value)| {
+        matches!(&*key, "sslmode" | "ssl-mode")
+            && ["allow", "prefer"].iter().any(|mode| value.eq_ignore_ascii_case(mode))
+    })
 }
 
 /// Takes a parameter out of a URL.
@@ -439,6 +455,9 @@ mod tests {
             ("postgres://admin:hunter2@[::1/shop".to_owned(), "not a PostgreSQL URL"),
             ("mysql://admin:hunter2@127.0.0.1/shop".to_owned(), "not a PostgreSQL URL"),
             ("hunter2".to_owned(), "not a PostgreSQL URL"),
+            ("postgres://a:hunter2@h1/shop?sslmode=prefer".to_owned(), "use verify-full"),
+            ("postgres://a:hunter2@localhost,h1/db?sslmode=ALLOW".to_owned(), "use verify-full"),
+            ("postgres://a:hunter2@h1/db?ssl-mode=prefer".to_owned(), "use verify-full"),
             ("postgres://a:hunter2@h1,h2:x/shop".to_owned(), "not a PostgreSQL URL"),
             (
                 "postgres://a:hunter2@h1/db?target_session_attrs=x".to_owned(),

@@ -11,7 +11,7 @@ use super::{
     role,
 };
 use crate::{
-    policy::{Credential, Policy, Role, Target},
+    policy::{Credential, Policy, Role, SecretRef, Target},
     server::store::{Store, StoreError},
     sql::quote_identifier,
 };
@@ -41,8 +41,8 @@ pub(in crate::server) async fn reap(
             }
         };
         let swept = async {
-            sweep_sessions(broker, store, target, &mut connection).await?;
-            sweep_privileges(broker, store, policy, target, &mut connection).await
+            sweep_sessions(broker, store, target, admin_url, &mut connection).await?;
+            sweep_privileges(broker, store, policy, target, admin_url, &mut connection).await
         };
         if let Err(error) = swept.await {
             tracing::warn!(%error, target = target.name, "roles that nobody uses stay for now");
@@ -57,8 +57,11 @@ async fn sweep_sessions(
     broker: &Broker,
     store: &Store,
     target: &Target,
+    admin_url: &SecretRef,
     connection: &mut PgConnection,
 ) -> Result<(), BrokerError> {
+    let administrator =
+        role::Administrator { target: &target.name, url: admin_url, folder: &broker.folder };
     let names = sqlx::query_scalar::<_, String>(
         "SELECT rolname::pg_catalog.text FROM pg_catalog.pg_roles
          WHERE pg_catalog.starts_with(rolname::pg_catalog.text, $1)
@@ -75,7 +78,10 @@ async fn sweep_sessions(
             continue;
         }
         tracing::warn!(name, target = target.name, "a session role without a lease");
-        role::drop(connection, &target.name, &name, None).await?;
+        // One that can't be dropped yet is no reason to leave the others.
+        if let Err(error) = role::drop(connection, &administrator, &name, None).await {
+            tracing::warn!(%error, name, "a role that should be gone stays for now");
+        }
     }
     Ok(())
 }
@@ -86,12 +92,21 @@ async fn sweep_privileges(
     store: &Store,
     policy: &Policy,
     target: &Target,
+    admin_url: &SecretRef,
     connection: &mut PgConnection,
 ) -> Result<(), BrokerError> {
+    let administrator =
+        role::Administrator { target: &target.name, url: admin_url, folder: &broker.folder };
     let failed = |error| reach::told(&target.name, error);
     for name in store.privilege_roles(&target.name).await? {
         if broker.in_force(policy, &target.name, &name) {
             continue;
+        }
+        let quoted = quote_identifier(&name);
+        if role::exists(connection, &name).await.map_err(failed)? {
+            role::become_member(connection, &quoted).await.map_err(failed)?;
+            // Its members may have acted as it. It has no business in other databases.
+            role::clear_elsewhere(connection, &administrator, &name).await?;
         }
         let mut transaction = connection.begin().await.map_err(failed)?;
         role::lock(&mut transaction).await.map_err(failed)?;
@@ -111,8 +126,6 @@ async fn sweep_privileges(
             continue;
         }
         if role::exists(&mut transaction, &name).await.map_err(failed)? {
-            let quoted = quote_identifier(&name);
-            role::become_member(&mut transaction, &quoted).await.map_err(failed)?;
             for sql in [format!("DROP OWNED BY {quoted}"), format!("DROP ROLE {quoted}")] {
                 reach::execute(&mut transaction, sql).await.map_err(failed)?;
             }

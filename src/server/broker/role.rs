@@ -1,6 +1,6 @@
 //! The SQL of a session's role: made, and taken away with everything it holds.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 use sqlx::{Connection as _, PgConnection};
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::{BrokerError, LOCK, reach};
 use crate::{
     grant::SessionId,
-    policy::{Compiled, Role},
+    policy::{Compiled, Role, SecretRef},
     sql::{quote_identifier, quote_literal},
 };
 
@@ -86,14 +86,24 @@ pub(super) async fn exists(connection: &mut PgConnection, name: &str) -> Result<
         .await
 }
 
+/// How a target's administrator gets to the other databases of its cluster.
+pub(super) struct Administrator<'a> {
+    /// The target's name.
+    pub(super) target: &'a str,
+    pub(super) url: &'a SecretRef,
+    /// What a `file:` secret is relative to.
+    pub(super) folder: &'a Path,
+}
+
 /// Drops a session's role: no new logins, its connections ended, what it owns
 /// handed to `owner` or dropped, then the role itself.
 pub(super) async fn drop(
     connection: &mut PgConnection,
-    target: &str,
+    administrator: &Administrator<'_>,
     name: &str,
     owner: Option<&str>,
 ) -> Result<(), BrokerError> {
+    let target = administrator.target;
     let failed = |error| reach::told(target, error);
     if !exists(connection, name).await.map_err(failed)? {
         return Ok(());
@@ -105,6 +115,8 @@ pub(super) async fn drop(
     run(connection, format!("ALTER ROLE {role} NOLOGIN")).await?;
     become_member(connection, &role).await.map_err(failed)?;
     end_connections(connection, target, name).await?;
+    roll_back_prepared(connection, name).await.map_err(failed)?;
+    clear_elsewhere(connection, administrator, name).await?;
 
     let mut transaction = connection.begin().await.map_err(failed)?;
     lock(&mut transaction).await.map_err(failed)?;
@@ -135,6 +147,68 @@ pub(super) async fn become_member(
     }
     let options = if version >= 160_000 { " WITH INHERIT TRUE, SET TRUE" } else { "" };
     reach::execute(connection, format!("GRANT {role} TO CURRENT_USER{options}")).await
+}
+
+/// Drops what a role left in other databases than this connection's.
+pub(super) async fn clear_elsewhere(
+    connection: &mut PgConnection,
+    administrator: &Administrator<'_>,
+    name: &str,
+) -> Result<(), BrokerError> {
+    let Administrator { target, url, folder } = administrator;
+    let failed = |error| reach::told(target, error);
+    for database in traces_elsewhere(connection, name).await.map_err(failed)? {
+        let mut there = reach::connect_as(target, url, folder, Some(&database)).await?;
+        let cleared = async {
+            roll_back_prepared(&mut there, name).await?;
+            reach::execute(&mut there, format!("DROP OWNED BY {}", quote_identifier(name))).await
+        };
+        let cleared = cleared.await.map_err(failed);
+        let _ = there.close().await;
+        cleared?;
+    }
+    Ok(())
+}
+
+/// The other databases in which a role left something: whoever has its password can connect
+/// to every database that PUBLIC may, and make large objects there at the least.
+async fn traces_elsewhere(
+    connection: &mut PgConnection,
+    name: &str,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database d
+         WHERE d.datallowconn AND d.datname <> pg_catalog.current_database()
+           AND (d.oid IN (SELECT dbid FROM pg_catalog.pg_shdepend
+                          WHERE refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+                            AND refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1))
+             OR d.datname IN (SELECT database FROM pg_catalog.pg_prepared_xacts WHERE owner = $1))",
+    )
+    .bind(name)
+    .fetch_all(connection)
+    .await
+}
+
+/// Rolls back what a role has prepared to commit in this database: it would keep its locks
+/// for ever, and whatever is dropped would wait for them.
+async fn roll_back_prepared(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    let prepared = sqlx::query_scalar::<_, String>(
+        "SELECT gid FROM pg_catalog.pg_prepared_xacts
+         WHERE owner = $1 AND database = pg_catalog.current_database()",
+    )
+    .bind(name)
+    .fetch_all(&mut *connection)
+    .await?;
+    if prepared.is_empty() {
+        return Ok(());
+    }
+    // Only a superuser and whoever has prepared it may.
+    reach::execute(connection, format!("SET ROLE {}", quote_identifier(name))).await?;
+    for gid in prepared {
+        let sql = format!("ROLLBACK PREPARED {}", quote_literal(&gid));
+        reach::execute(connection, sql).await?;
+    }
+    reach::execute(connection, "RESET ROLE".to_owned()).await
 }
 
 async fn end_connections(

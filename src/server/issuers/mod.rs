@@ -120,6 +120,17 @@ impl Issuers {
         Ok(Self(known.collect::<Result<_, FetchError>>()?))
     }
 
+    /// Whether both are one person or workload, whichever of several `[[issuer]]` entries
+    /// of one identity provider let them in. For what nobody may do as somebody else.
+    pub(super) fn same_person(&self, one: &Identity, other: &Identity) -> bool {
+        let url = |identity: &Identity| {
+            let known = self.0.iter().find(|known| known.config.name == identity.issuer);
+            known.map(|known| known.config.url.as_str())
+        };
+        let same_provider = || url(one).is_some_and(|provider| url(other) == Some(provider));
+        one.same_as(other) || (one.subject == other.subject && same_provider())
+    }
+
     /// Checks a token and says whose it is.
     pub(super) async fn identify(
         &self,

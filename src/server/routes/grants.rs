@@ -139,7 +139,7 @@ pub(in crate::server) async fn inbox_of(app: &App, identity: &Identity) -> Resul
     let grants = stored
         .into_iter()
         .filter(|stored| may_review(&policy, stored, identity))
-        .filter(|stored| !stored.grant.identity.same_as(identity))
+        .filter(|stored| !app.issuers.same_person(&stored.grant.identity, identity))
         .map(|stored| stored.grant.at(now))
         .collect();
     let holds = holds::waiting_for(app, identity).await?;
@@ -229,13 +229,16 @@ pub(in crate::server) async fn decide(
     let comment = sentence(comment, "comment")?;
     for _ in 0..ATTEMPTS {
         let stored = visible(app, id, &identity).await?;
-        let own = stored.grant.identity.same_as(&identity);
+        let own = app.issuers.same_person(&stored.grant.identity, &identity);
         if own && matches!(verb, Verb::Approve | Verb::Deny) {
             return Err(match verb {
                 Verb::Approve => TransitionError::OwnRequest { id: stored.grant.id }.into(),
                 _ => Refusal::forbidden("own_request", "you can't deny your own request")
                     .hint("take it back: pgate grants revoke ID"),
             });
+        }
+        if matches!(verb, Verb::Approve) && has_approved(app, &stored.grant, &identity) {
+            return Err(TransitionError::ApprovedAlready { id: stored.grant.id }.into());
         }
         if !verb.allowed(&app.policy.current(), &stored, &identity) {
             return Err(Refusal::forbidden(
@@ -269,7 +272,8 @@ pub(in crate::server) async fn seen_by(
 ) -> Result<(Grant, bool), Refusal> {
     let stored = visible(app, id, identity).await?;
     let decides = may_review(&app.policy.current(), &stored, identity)
-        && !stored.grant.identity.same_as(identity)
+        && !app.issuers.same_person(&stored.grant.identity, identity)
+        && !has_approved(app, &stored.grant, identity)
         && !has_decided(&stored.grant, identity);
     Ok((stored.grant.at(app.now()), decides))
 }
@@ -308,6 +312,12 @@ fn may_oversee(policy: &Policy, stored: &StoredGrant, identity: &Identity) -> bo
     access::reviewed(policy, identity)
         .iter()
         .any(|(target, role)| *target == stored.grant.target && *role == stored.grant.role)
+}
+
+/// Whether this person has approved what still waits for others.
+fn has_approved(app: &App, grant: &Grant, identity: &Identity) -> bool {
+    let GrantState::Pending { approvals, .. } = &grant.state else { return false };
+    approvals.iter().any(|decision| app.issuers.same_person(&decision.by, identity))
 }
 
 fn has_decided(grant: &Grant, identity: &Identity) -> bool {
@@ -425,6 +435,29 @@ mod tests {
         let auto = server.request(&people["ana"], "readonly").await;
         let path = format!("/v1/grants/{}/approve", auto["id"].as_str().unwrap());
         server.post(&path, &people["bo"], json!({})).await.refused(404, "unknown_grant");
+    }
+
+    #[tokio::test]
+    async fn a_second_entry_of_the_same_issuer_makes_nobody_a_second_person() {
+        let second = "[[issuer]]\nname = \"corp-app\"\nurl = \"ISSUER\"\nclient_id = \"app\"\n\
+                      groups_claim = \"groups\"\n";
+        let policy = crate::server::testing::POLICY;
+        let server = TestServer::with(policy, "", second).await;
+        let people = server.people();
+        let by_app = |name: &str| {
+            let mut claims = server.issuer.claims(name, &["engineering", "dba"]);
+            claims["aud"] = json!("app");
+            server.issuer.sign(&claims)
+        };
+        let (dan_too, bo_too) = (by_app("dan"), by_app("bo"));
+        let own = server.request(&people["dan"], "writer").await;
+        let path = format!("/v1/grants/{}/approve", own["id"].as_str().unwrap());
+        server.post(&path, &dan_too, json!({})).await.refused(403, "own_request");
+        let inbox = server.get("/v1/inbox", &dan_too).await.ok(200);
+        assert_eq!(inbox["grants"], json!([]));
+        server.post(&path, &people["bo"], json!({})).await.ok(200);
+        server.post(&path, &bo_too, json!({})).await.refused(409, "approved_already");
+        assert_eq!(server.post(&path, &people["cy"], json!({})).await.ok(200)["state"], "active");
     }
 
     #[tokio::test]

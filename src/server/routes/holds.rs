@@ -41,6 +41,9 @@ const LARGEST_RAISE: usize = 1024 * 1024;
 const LONGEST_WORDS: usize = 2_000;
 /// How many statements of one session may wait at a time.
 const MOST_WAITING: usize = 64;
+/// The most that the holds of one session may take in the store, answered ones included, in
+/// bytes: whoever takes them back at once would fill it, and the memory of whoever lists them.
+const MOST_KEPT: u64 = 32 * 1024 * 1024;
 /// How often a transition is tried again when somebody else was faster.
 const ATTEMPTS: usize = 8;
 
@@ -81,7 +84,8 @@ pub(super) async fn waiting_for(
     Ok(waiting
         .into_iter()
         .map(|stored| at(stored.view, app))
-        .filter(|view| view.reviewers.include(identity) && !view.hold.identity.same_as(identity))
+        .filter(|view| view.reviewers.include(identity))
+        .filter(|view| !app.issuers.same_person(&view.hold.identity, identity))
         .map(HoldSummary::from)
         .collect())
 }
@@ -117,6 +121,15 @@ async fn raise(
             "too_many_holds",
             format!("{MOST_WAITING} statements of this session wait already"),
         ));
+    }
+    let kept = app.store.bytes_of_holds(&asked.session).await?;
+    if kept >= MOST_KEPT && app.store.hold(&id).await?.is_none() {
+        return Err(Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_holds",
+            format!("the held statements of this session take {} MiB already", MOST_KEPT >> 20),
+        )
+        .hint("open another session"));
     }
     let view = held(&session, id, rule, reviewers, asked, now);
     if app.store.insert_hold(&view).await? {
@@ -307,6 +320,9 @@ pub(in crate::server) async fn decide(
                 "not_a_reviewer",
                 "you are not a reviewer of this statement",
             ));
+        }
+        if app.issuers.same_person(&hold.identity, &identity) {
+            return Err(HoldError::OwnStatement { id: hold.id }.into());
         }
         let decision = Decision { by: identity.clone(), at: app.now(), comment: comment.clone() };
         let hold = match verb {

@@ -5,7 +5,7 @@ use std::{io::Read as _, sync::Arc};
 use axum::{
     Json,
     body::{Body as ResponseBody, Bytes},
-    extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, FromRequest as _, Path, Request, State},
     http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::{get, put},
@@ -51,10 +51,11 @@ async fn upload(
     Path(id): Path<String>,
     Query(query): Query<Beginning>,
     Token(token): Token,
-    segment: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Handled<Receipt> {
+    // Before its body is read: a stranger's would fill the memory.
     let id = session_of(&app, &id, &token).await?.view.session;
-    let segment = segment.map_err(too_large)?;
+    let segment = Bytes::from_request(request, &app).await.map_err(too_large)?;
     // One segment of a session at a time, from reading how far it is to writing it.
     let _turn = app.uploads.turn(&id).await;
     let session = app.store.session(&id).await?.ok_or_else(super::unknown_session)?;
@@ -284,6 +285,29 @@ mod tests {
         session.put(&server, 1, session.lines[1..].concat()).await.ok(200);
         let huge = session.put(&server, 5, vec![b'x'; 17 << 20]).await;
         huge.refused(413, "too_large");
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_refused_before_a_byte_of_their_segment_is_read() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let server = TestServer::start().await;
+        let session = session(&server, 5).await;
+        let address = server.url("").trim_start_matches("http://").to_owned();
+        for token in ["x", "pgu_guess", &server.people()["eve"]] {
+            let mut stranger = tokio::net::TcpStream::connect(&address).await.unwrap();
+            let head = format!(
+                "PUT {}/log?seq=0 HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+                 Content-Length: 16000000\r\n\r\n",
+                session.path
+            );
+            stranger.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = [0; 12];
+            let answered = stranger.read_exact(&mut answer);
+            let patience = std::time::Duration::from_secs(10);
+            tokio::time::timeout(patience, answered).await.expect("an answer at once").unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 40"), "{answer:?}");
+        }
     }
 
     #[tokio::test]

@@ -67,14 +67,7 @@ async fn open(
     let now = app.now();
     let stored = own_grant(&app, &asked, &identity).await?;
     let expires_at = active_until(&stored.grant, now)?;
-    if app.store.open_sessions_of(&stored.grant.id).await?.len() >= MOST_SESSIONS {
-        return Err(Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too_many_sessions",
-            format!("{MOST_SESSIONS} sessions of this grant are open already"),
-        )
-        .hint("end some of them: pgate sessions list"));
-    }
+    room_for_another(&app, &stored.grant).await?;
     // What was granted yesterday still needs today's policy to say so.
     let policy = app.policy.current();
     let Grant { target, role, .. } = &stored.grant;
@@ -85,6 +78,21 @@ async fn open(
         )
         .hint("see what you may ask for: pgate targets")
     })?;
+    let GrantState::Active { approvals, .. } = &stored.grant.state else {
+        return Err(not_active(&stored.grant.id.to_string(), "is no longer active"));
+    };
+    let ttl = stored.grant.ttl_seconds;
+    if !access::still_granted(&policy, &identity, (target, role), ttl, approvals) {
+        return Err(Refusal::forbidden(
+            "not_approved",
+            format!(
+                "the policy has changed: the role \"{role}\" on \"{target}\" now takes other \
+                 approvals, or a shorter time, than the grant {} has",
+                stored.grant.id
+            ),
+        )
+        .hint(format!("take it back and ask anew: pgate grants revoke {}", stored.grant.id)));
+    }
     let target = policy
         .targets
         .get(choice.target)
@@ -128,8 +136,10 @@ async fn open(
         upload_token: &super::token_digest(&token),
         log: &Receiver::new(session.clone(), key.to_jwk()),
     };
-    if !app.store.insert_session(&new).await? {
+    if !app.store.insert_session(&new, MOST_SESSIONS).await? {
         sessions::drop_role(&app, &session).await?;
+        // Others may have been opened at the same moment.
+        room_for_another(&app, &stored.grant).await?;
         return Err(not_active(&stored.grant.id.to_string(), "has just changed"));
     }
     tracing::info!(
@@ -145,6 +155,18 @@ async fn open(
         now: app.now(),
     };
     Ok((StatusCode::CREATED, Json(opened)))
+}
+
+async fn room_for_another(app: &App, grant: &Grant) -> Result<(), Refusal> {
+    if app.store.open_sessions_of(&grant.id).await?.len() < MOST_SESSIONS {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too_many_sessions",
+        format!("{MOST_SESSIONS} sessions of this grant are open already"),
+    )
+    .hint("end some of them: pgate sessions list"))
 }
 
 async fn own_grant(
@@ -338,6 +360,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_grant_opens_nothing_once_the_policy_wants_more_approvals_or_a_shorter_time() {
+        let server = TestServer::start().await;
+        let people = server.people();
+        let change = |policy: String| {
+            std::fs::write(server.folder.path().join("policy/shop.toml"), policy).unwrap();
+            server.app.policy.refresh().unwrap();
+        };
+        let auto = server.request(&people["ana"], "readonly").await;
+        let reviewed = server.request(&people["ana"], "writer").await;
+        let path = format!("/v1/grants/{}/approve", reviewed["id"].as_str().unwrap());
+        for reviewer in ["bo", "cy"] {
+            server.post(&path, &people[reviewer], json!({})).await.ok(200);
+        }
+        let asked = r#"approval = { reviewers = "group:dba", count = 1 }"#;
+        change(POLICY.replace(r#"approval = "auto""#, asked));
+        server.open(&people["ana"], &auto, 5).await.refused(403, "not_approved");
+        change(POLICY.replacen(r#"ttl = "1h""#, r#"ttl = "5m""#, 1).replace("8h", "30m"));
+        server.open(&people["ana"], &auto, 5).await.refused(403, "not_approved");
+        server.open(&people["ana"], &reviewed, 6).await.ok(201);
+        for (from, to) in [("count = 2", "count = 3"), ("group:dba", "group:security")] {
+            change(POLICY.replace(from, to));
+            server.open(&people["ana"], &reviewed, 7).await.refused(403, "not_approved");
+        }
+    }
+
+    #[tokio::test]
     async fn the_end_of_a_grant_ends_its_sessions_and_wakes_their_proxies() {
         let server = TestServer::start().await;
         let people = server.people();
@@ -418,6 +466,22 @@ mod tests {
         assert_eq!(closed["state"], "closed");
         let again = server.send("POST", &format!("{path}/close"), Some(token), None).await.ok(200);
         assert_eq!(again, closed, "closing twice changes nothing");
+    }
+
+    #[tokio::test]
+    async fn sessions_opened_at_the_same_moment_are_no_more_than_may_be_open() {
+        let server = TestServer::start().await;
+        let ana = &server.people()["ana"];
+        let grant = server.request(ana, "readonly").await;
+        let opening = (0..90).map(|_| server.open(ana, &grant, 5));
+        let mut opened = 0;
+        for answer in futures_util::future::join_all(opening).await {
+            match answer.status {
+                201 => opened += 1,
+                _ => answer.refused(429, "too_many_sessions"),
+            }
+        }
+        assert_eq!(opened, super::MOST_SESSIONS);
     }
 
     #[tokio::test]

@@ -128,6 +128,20 @@ impl Store {
         all(&rows)
     }
 
+    /// What the holds of a session take, whatever became of them, in bytes.
+    pub(in crate::server) async fn bytes_of_holds(
+        &self,
+        session: &SessionId,
+    ) -> Result<u64, StoreError> {
+        let sum = sqlx::query_scalar::<_, i64>(
+            "SELECT coalesce(sum(octet_length(document)), 0) FROM holds WHERE session = ?",
+        )
+        .bind(session.as_str())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(sum.unsigned_abs())
+    }
+
     /// The policy document that a session runs under.
     pub(in crate::server) async fn policy_of(
         &self,

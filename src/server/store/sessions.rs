@@ -98,10 +98,12 @@ pub(in crate::server) struct NewSession<'a> {
 }
 
 impl Store {
-    /// Writes a new session, if its grant is still as it was read; false where it isn't.
+    /// Writes a new session, if its grant is still as it was read and fewer than `most` of
+    /// its sessions are open; false where nothing was written.
     pub(in crate::server) async fn insert_session(
         &self,
         new: &NewSession<'_>,
+        most: usize,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
@@ -115,7 +117,9 @@ impl Store {
             "INSERT INTO sessions (id, grant_id, issuer, subject, identity, target, role, reason,
                                    policy, opened_at, expires_at, seen_at, state, upload_token, log)
              SELECT ?, id, issuer, subject, ?, target, role, ?, ?, ?, ?, ?, 'open', ?, ?
-             FROM grants WHERE id = ? AND version = ?",
+             FROM grants WHERE id = ? AND version = ?
+               AND (SELECT count(*) FROM sessions
+                    WHERE grant_id = grants.id AND state = 'open') < ?",
         )
         .bind(new.id.as_str())
         .bind(serde_json::to_string(new.identity)?)
@@ -128,6 +132,7 @@ impl Store {
         .bind(serde_json::to_string(new.log)?)
         .bind(new.grant.grant.id.as_str())
         .bind(new.grant.version)
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;

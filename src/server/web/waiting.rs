@@ -58,7 +58,7 @@ pub(super) async fn hold(
         // Laying out takes a parser's time. What it can't lay out is shown as it is.
         let pretty = tokio::task::spawn_blocking(move || sql::pretty(&text)).await;
         let pretty = pretty.ok().flatten().filter(|pretty| *pretty != view.statement.sql);
-        let own = view.hold.identity.same_as(&visitor.identity);
+        let own = app.issuers.same_person(&view.hold.identity, &visitor.identity);
         let decides = !own
             && view.hold.state == HoldState::Waiting
             && view.reviewers.include(&visitor.identity);

@@ -121,7 +121,13 @@ async fn the_command_sees_pgates_seven_variables_and_no_secret_but_the_one_time_
     let mut command = desk.pgate(&arguments);
     // What would send libpq past the proxy, or hand the command a login.
     let withheld = ["PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE", "PGSSLMODE"];
-    for name in withheld.iter().chain(&["PGOPTIONS", "PGREQUIREAUTH", "PGATE_TOKEN_FILE"]) {
+    let logins = [
+        "PGATE_TOKEN_FILE",
+        "PGATE_DATABASE_URL",
+        "ACTIONS_ID_TOKEN_REQUEST_URL",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    ];
+    for name in withheld.iter().chain(&["PGOPTIONS", "PGREQUIREAUTH"]).chain(&logins) {
         command.env(name, "/nonexistent");
     }
     command.env("KEPT", "as it is").env("PGHOST", "elsewhere").env("PGPASSWORD", "mine");

@@ -37,7 +37,10 @@ pub(crate) fn executable() -> &'static Path {
 /// The cluster that the tests of this binary share. It goes with the process.
 pub(crate) async fn cluster() -> &'static Cluster {
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
-    let start = || async { Cluster::start(Options::default()).await.expect("a cluster starts") };
+    // What a target may have on, and PostgreSQL by itself has not.
+    let settings = vec![("max_prepared_transactions".to_owned(), "10".to_owned())];
+    let options = || Options { settings: settings.clone(), ..Options::default() };
+    let start = || async { Cluster::start(options()).await.expect("a cluster starts") };
     CLUSTER.get_or_init(start).await
 }
 

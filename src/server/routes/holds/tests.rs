@@ -138,3 +138,40 @@ async fn what_has_no_shape_is_approved_for_one_time_only() {
     held.post(ID, "approve", "bo", same).await.refused(409, "no_shape");
     held.post(ID, "approve", "bo", json!({"scope": "once"})).await.ok(200);
 }
+
+#[tokio::test]
+async fn a_second_entry_of_the_same_issuer_is_no_reviewer_of_ones_own_statement() {
+    let second = "[[issuer]]\nname = \"corp-app\"\nurl = \"ISSUER\"\nclient_id = \"app\"\n\
+                  groups_claim = \"groups\"\n";
+    let held = Held::with("", second).await;
+    held.raise(ID).await;
+    let mut claims = held.server.issuer.claims("ana", &["dba"]);
+    claims["aud"] = json!("app");
+    let ana_too = held.server.issuer.sign(&claims);
+    let path = format!("/v1/holds/{ID}/approve");
+    held.server.post(&path, &ana_too, json!({})).await.refused(403, "own_statement");
+    let inbox = held.server.get("/v1/inbox", &ana_too).await.ok(200);
+    assert_eq!(inbox["holds"], json!([]));
+}
+
+#[tokio::test]
+async fn a_session_cannot_fill_the_store_with_holds_that_it_takes_back() {
+    let held = Held::start().await;
+    let mut body = held.body(0);
+    body["statement"]["parameters"] = json!([{"text": "x".repeat(900_000)}]);
+    let id = |number: usize| format!("ho_{number:016}");
+    let mut last = 0;
+    let refused = loop {
+        let answer = held.put(&id(last), body.clone()).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        let withdraw = format!("/v1/holds/{}/withdraw", id(last));
+        held.server.post(&withdraw, held.token(), json!({"reason": "r"})).await.ok(200);
+        last += 1;
+        assert!(last < 60, "{last} MB were taken");
+    };
+    refused.refused(429, "too_many_holds");
+    // What was raised before and is asked for again is no new one.
+    held.put(&id(0), body.clone()).await.ok(200);
+}
