@@ -14,6 +14,7 @@
 //! PostgreSQL is sure to reject, and the server's error is rewritten into ours: so
 //! transaction state, skip-until-Sync and ReadyForQuery stay the server's truth.
 
+mod answered;
 mod client_side;
 mod closing;
 mod counting;
