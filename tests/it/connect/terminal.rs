@@ -123,6 +123,8 @@ async fn psql_on_a_terminal_works_as_it_does_without_pgate() {
     terminal.shows("shop=> ");
     // At its prompt Ctrl-C only gives a new one.
     terminal.types("SELECT 'never");
+    // While it gets ready for the next line, psql lets a Ctrl-C go by.
+    terminal.shows("never");
     terminal.types(CTRL_C);
     terminal.shows("shop=> ");
     // A query that runs is cancelled, and the session kept: inside its transaction, too.
