@@ -15,4 +15,6 @@ pub use client::{Auth, Client, TokenSource};
 pub use error::{Error, TokenError, clock_difference};
 pub use holds::*;
 pub use model::*;
-pub use words::{bound_value, distance, escaped, escaped_lines, lasting, outcome, sent_as};
+pub use words::{
+    bound_value, clipped, distance, escaped, escaped_lines, lasting, outcome, sent_as,
+};

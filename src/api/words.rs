@@ -148,7 +148,8 @@ fn binary(base64: &str, most: usize) -> String {
     format!("binary {}{number}", clipped(&hex, most))
 }
 
-fn clipped(text: &str, most: usize) -> String {
+/// The beginning of a text, of so many characters at most, made harmless to a terminal.
+pub fn clipped(text: &str, most: usize) -> String {
     let mut shown = escaped(&text.chars().take(most).collect::<String>());
     if text.chars().nth(most).is_some() {
         shown.push('…');

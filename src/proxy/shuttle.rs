@@ -237,11 +237,7 @@ impl Shuttle {
                 self.decided(id, admitted);
                 continue;
             }
-            if let Some(task) = &mut self.cancelling
-                && Pin::new(task).poll(cx).is_ready()
-            {
-                self.cancelling = None;
-                self.session.cancelled();
+            if self.has_cancelled(cx) {
                 continue;
             }
             match self.poll_step(cx) {
@@ -254,6 +250,16 @@ impl Shuttle {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Whether a cancellation that was on its way upstream has just come to its end.
+    fn has_cancelled(&mut self, cx: &mut Context<'_>) -> bool {
+        let ended = self.cancelling.as_mut().is_some_and(|task| Pin::new(task).poll(cx).is_ready());
+        if ended {
+            self.cancelling = None;
+            self.session.cancelled();
+        }
+        ended
     }
 
     /// Writes what can be written, then reads what may be read. Returns after the first
@@ -486,11 +492,7 @@ impl Shuttle {
                 self.session.decided(id, admitted, self.started.elapsed());
                 continue;
             }
-            if let Some(task) = &mut self.cancelling
-                && Pin::new(task).poll(cx).is_ready()
-            {
-                self.cancelling = None;
-                self.session.cancelled();
+            if self.has_cancelled(cx) {
                 continue;
             }
             if !self.session.awaits_outcomes() {

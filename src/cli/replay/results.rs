@@ -2,8 +2,10 @@
 
 use console::{measure_text_width, pad_str, style};
 
-use super::super::output::escaped;
-use crate::journal::{ResultSet, ResultsRecord, Value, ValueFormat};
+use crate::{
+    api,
+    journal::{ResultSet, ResultsRecord, Value, ValueFormat},
+};
 
 /// Sets of one statement, rows and columns of each set, and characters of each value that
 /// are shown.
@@ -82,11 +84,7 @@ fn cell(value: &Value) -> String {
 }
 
 fn clipped(text: &str) -> String {
-    let mut shown = escaped(&text.chars().take(MOST_OF_VALUE).collect::<String>());
-    if text.chars().nth(MOST_OF_VALUE).is_some() {
-        shown.push('…');
-    }
-    shown
+    api::clipped(text, MOST_OF_VALUE)
 }
 
 #[cfg(test)]

@@ -447,11 +447,16 @@ fn logged(bound: &BoundValue<'_>) -> Parameter {
     if value.len() > LONGEST_LOGGED {
         return Parameter::Cut {
             bytes: u64::try_from(value.len()).unwrap_or(u64::MAX),
-            sha256: Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: sha256(value),
         };
     }
     match std::str::from_utf8(value) {
         Ok(text) if !bound.binary => Parameter::Text(text.to_owned()),
         _ => Parameter::Binary(STANDARD.encode(value)),
     }
+}
+
+/// What the log keeps of a value that is too long for it, besides its length: in hexadecimal.
+pub(super) fn sha256(value: &[u8]) -> String {
+    Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,9 +7,12 @@
 //! a limit, or behind an error that it was told) never comes here.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use sha2::{Digest as _, Sha256};
 
-use super::{Session, client_side::LONGEST_LOGGED, pending::Run};
+use super::{
+    Session,
+    client_side::{LONGEST_LOGGED, sha256},
+    pending::Run,
+};
 use crate::{
     journal::{
         CutRows, CutValue, Record, ResultColumn, ResultSet, ResultsRecord, Value, ValueFormat,
@@ -123,7 +126,7 @@ fn kept(value: Option<&[u8]>, binary: bool, left: usize) -> (Value, usize) {
     if bytes.len() > LONGEST_LOGGED || (cost > left && cost > CUT) {
         let cut = CutValue {
             bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: sha256(bytes),
         };
         return (Value::Cut { cut }, CUT);
     }
